@@ -1,0 +1,1 @@
+//! One file an admission step, one list.

@@ -1,0 +1,1 @@
+//! Who are you, may you. No file here writes to the store.

@@ -1,0 +1,1 @@
+//! One file a subresource that has behaviour of its own.
