@@ -43,6 +43,9 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, for proxies: `/healthz`.
     pub rest: String,
+    /// Of list, watch and deletecollection, percent-decoded; empty where there is none. The Node authorizer
+    /// lets a kubelet list Pods only with `spec.nodeName=<itself>`.
+    pub field_selector: String,
 }
 
 impl RequestInfo {
@@ -78,9 +81,10 @@ impl RequestInfo {
             info.rest.push('/');
         }
         info.verb = resource_verb(method, &info.name, query, old_style_watch).into();
-        if matches!(info.verb.as_str(), "list" | "watch") && info.name.is_empty() {
+        if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") && info.name.is_empty() {
+            info.field_selector = parameter(query, "fieldSelector").unwrap_or_default();
             // A field selector on the name makes it a request about one object (upstream does so).
-            info.name = name_selected(query).unwrap_or_default();
+            info.name = name_selected(&info.field_selector).unwrap_or_default();
         }
         info
     }
@@ -102,9 +106,30 @@ fn resource_verb(method: &Method, name: &str, query: &str, old_style_watch: bool
     }
 }
 
-fn name_selected(query: &str) -> Option<String> {
-    let selector = query.split('&').find_map(|pair| pair.strip_prefix("fieldSelector="))?;
-    let name = selector.strip_prefix("metadata.name%3D").or_else(|| selector.strip_prefix("metadata.name="))?;
+/// The decoded value of a query parameter.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    let mut decoded = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = tail.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        rest = match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                &tail[2..]
+            }
+            None => {
+                decoded.push(if byte == b'+' { b' ' } else { byte });
+                tail
+            }
+        };
+    }
+    Some(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+fn name_selected(field_selector: &str) -> Option<String> {
+    let terms = field_selector.split(',').map(str::trim);
+    let name = terms.filter_map(|term| term.strip_prefix("metadata.name=")).next()?.trim_start_matches('=');
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     (!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned())
 }

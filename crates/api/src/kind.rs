@@ -75,6 +75,16 @@ pub const fn column(name: &'static str, description: &'static str) -> Column {
     Column { name, r#type: "string", format: "", description, priority: 0 }
 }
 
+/// A column of whole numbers.
+pub const fn integer(name: &'static str, description: &'static str) -> Column {
+    Column { r#type: "integer", ..column(name, description) }
+}
+
+/// A column of yes and no.
+pub const fn boolean(name: &'static str, description: &'static str) -> Column {
+    Column { r#type: "boolean", ..column(name, description) }
+}
+
 /// A column that `-o wide` adds.
 pub const fn wide(name: &'static str, description: &'static str) -> Column {
     Column { priority: 1, ..column(name, description) }
@@ -111,6 +121,8 @@ pub trait Kind:
     const CREATE_ON_UPDATE: bool = false;
     /// Whether an update without a resourceVersion is taken as "whatever is there now".
     const UNCONDITIONAL_UPDATE: bool = true;
+    /// Whether a creator may set status (Node).
+    const STATUS_ON_CREATE: bool = false;
     /// The key prefix it is stored under; kinds of two groups that are one thing share it (Event).
     const STORED_AS: &'static str = Self::URL_PATH_SEGMENT;
     /// `service` of `services`.
@@ -118,13 +130,16 @@ pub trait Kind:
 
     /// Fills in what the user left out. Runs on everything that is decoded.
     fn set_defaults(&mut self) {}
-    /// Clears what a creator may not set, fills in what the server decides. Status is cleared before.
+    /// Clears what a creator may not set, fills in what the server decides. Status is cleared before,
+    /// and the name is known.
     fn prepare_for_create(&mut self) {}
     /// The same for an update; status is taken from `old` before.
     fn prepare_for_update(&mut self, _old: &Self) {}
     /// For the status subresource; everything but status is taken from `old` before.
     fn prepare_for_status_update(&mut self, _old: &Self) {}
     fn validate(&self, _errors: &mut Errors) {}
+    /// Only what holds for a new object and need not hold later; `validate` runs as well.
+    fn validate_create(&self, _errors: &mut Errors) {}
     /// Only what concerns the change; `validate` runs as well.
     fn validate_update(&self, _old: &Self, _errors: &mut Errors) {}
     fn validate_status_update(&self, _old: &Self, _errors: &mut Errors) {}
@@ -200,6 +215,7 @@ pub struct Descriptor {
     pub has_generation: bool,
     pub create_on_update: bool,
     pub unconditional_update: bool,
+    pub status_on_create: bool,
     pub stored_as: String,
     /// Name in OpenAPI definitions: `io.k8s.api.core.v1.Pod`.
     pub schema_name: String,
@@ -233,6 +249,7 @@ pub trait AnyKind: Send + Sync {
     fn prepare_for_create(&self, object: Object) -> Result<Object, Status>;
     fn prepare_for_update(&self, object: Object, old: &Object) -> Result<Object, Status>;
     fn prepare_for_status_update(&self, object: Object, old: &Object) -> Result<Object, Status>;
+    /// For an object that is about to be created.
     fn validate(&self, object: &Object) -> Result<Errors, Status>;
     fn validate_update(&self, object: &Object, old: &Object) -> Result<Errors, Status>;
     fn validate_status_update(&self, object: &Object, old: &Object) -> Result<Errors, Status>;
@@ -271,6 +288,7 @@ pub fn builtin<K: Kind>() -> Box<dyn AnyKind> {
         has_generation: K::HAS_GENERATION,
         create_on_update: K::CREATE_ON_UPDATE,
         unconditional_update: K::UNCONDITIONAL_UPDATE,
+        status_on_create: K::STATUS_ON_CREATE,
         stored_as: match K::GROUP {
             "" => K::STORED_AS.into(),
             _ if K::STORED_AS != K::URL_PATH_SEGMENT => K::STORED_AS.into(),
@@ -320,7 +338,9 @@ impl<K: Kind> AnyKind for Builtin<K> {
     }
     fn validate(&self, object: &Object) -> Result<Errors, Status> {
         let mut errors = Errors::default();
-        self.decode(object)?.validate(&mut errors);
+        let typed = self.decode(object)?;
+        typed.validate(&mut errors);
+        typed.validate_create(&mut errors);
         Ok(errors)
     }
     fn validate_update(&self, object: &Object, old: &Object) -> Result<Errors, Status> {

@@ -11,8 +11,12 @@ pub mod encoding;
 pub mod field;
 pub mod kind;
 pub mod kinds;
+pub mod names;
 pub mod object;
+pub mod quantity;
+pub mod selector;
 pub mod status;
+pub mod validation;
 
 pub use field::{Errors, Path};
 pub use kind::{AnyKind, Column, Descriptor, Kind, NameRule, Scope};

@@ -13,6 +13,24 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+mod embedded;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod journal;
+mod limits;
+mod memory;
+mod mvcc;
+mod objects;
+mod watchers;
+
+pub use embedded::{Embedded, Options};
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdOptions};
+pub use journal::Retention;
+pub use limits::{COMMIT_BYTES_MAX, COMMIT_WRITES_MAX};
+pub use memory::Memory;
+pub use watchers::WATCH_QUEUE_COMMITS_MAX;
+
 /// The store's only clock: grows with every commit. Zero is before the first commit.
 pub type Revision = u64;
 
