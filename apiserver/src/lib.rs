@@ -6,10 +6,33 @@
 //! subresource with behaviour of its own; every request is authenticated and authorized, also in process;
 //! GET, LIST and WATCH never decode an object unless the client asked for another form (Table, another
 //! version).
-//! **Start reading at:** `server`, then `registry`.
+//! **Start reading at:** `server`, then `handler`, then `registry`.
 
 pub mod admission;
+pub mod allocation;
 pub mod auth;
+mod bootstrap;
+pub mod cache;
+pub mod call;
+mod discovery;
+mod handler;
+mod health;
+pub mod kinds;
+mod metrics;
+mod negotiate;
+mod openapi;
+pub mod options;
+pub mod registry;
 pub mod request;
+pub mod respond;
+pub mod server;
 pub mod subresources;
+mod table;
+mod tls;
 pub mod view;
+pub mod warnings;
+
+pub use server::{Config, Server};
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,7 @@
 //! The query parameters of requests for resources, decoded and validated.
 
-use api::{Errors, Path, Status, validation::meta::validate_field_manager};
+use api::{Errors, Path, Status, strict::FieldValidation, validation::meta::validate_field_manager};
 use serde_json::Value;
-
-/// What to do with unknown and duplicate fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FieldValidation {
-    Ignore,
-    #[default]
-    Warn,
-    Strict,
-}
 
 /// The parameters of all verbs in one record. Numbers and words are checked, combinations are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,16 +82,10 @@ pub fn dry_run(values: &[String], errors: &mut Errors) -> bool {
 }
 
 fn field_validation(value: &str, errors: &mut Errors) -> FieldValidation {
-    match value {
-        "Ignore" => FieldValidation::Ignore,
-        "" | "Warn" => FieldValidation::Warn,
-        "Strict" => FieldValidation::Strict,
-        other => {
-            let supported = ["", "Ignore", "Strict", "Warn"];
-            errors.not_supported(&Path::new("fieldValidation"), other, &supported);
-            FieldValidation::Warn
-        }
-    }
+    FieldValidation::parse(value).unwrap_or_else(|| {
+        errors.not_supported(&Path::new("fieldValidation"), value, &["", "Ignore", "Strict", "Warn"]);
+        FieldValidation::Warn
+    })
 }
 
 fn is_true(value: &str) -> bool {

@@ -153,7 +153,12 @@ mod tests {
             ("PUT", "/api/v1/namespaces/a/finalize", "", "update /namespaces ns=a name=a sub=finalize rest="),
             ("POST", "/api/v1/namespaces/a/pods/p/exec", "", "create /pods ns=a name=p sub=exec rest="),
             ("GET", "/api/v1/nodes/n/proxy/healthz", "", "get /nodes ns= name=n sub=proxy rest=/healthz"),
-            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "", "deletecollection apps/deployments ns=a name= sub= rest="),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/a/deployments",
+                "",
+                "deletecollection apps/deployments ns=a name= sub= rest=",
+            ),
             ("GET", "/healthz", "", "get / ns= name= sub= rest="),
             ("GET", "/api/v1/pods", "fieldSelector=metadata.name%3Dx", "list /pods ns= name=x sub= rest="),
         ];

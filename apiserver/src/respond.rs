@@ -168,7 +168,7 @@ impl Writer<'_> {
 
     fn encoded(&self, code: u16, json: Bytes) -> Response {
         let (body, media_type) = match self.accepted.encoding {
-            Encoding::Yaml => (serde_saphyr::to_string(&parse(&json)).unwrap_or_default().into(), "application/yaml"),
+            Encoding::Yaml => (api::yaml::print(&parse(&json)).unwrap_or_default().into(), "application/yaml"),
             Encoding::Json if self.is_pretty() => {
                 let mut text = serde_json::to_vec_pretty(&parse(&json)).unwrap_or_default();
                 text.push(b'\n');

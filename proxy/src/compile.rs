@@ -162,7 +162,7 @@ fn backends<'a>(
                 && Protocol::parse(port.protocol.as_deref()) == Some(protocol)
         });
         let Some(port) = port.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
-        found.extend(slice.endpoints.iter().filter_map(|endpoint| candidate(endpoint, port, node)));
+        found.extend(slice.endpoints.iter().flatten().filter_map(|endpoint| candidate(endpoint, port, node)));
     }
     found
 }

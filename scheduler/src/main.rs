@@ -28,15 +28,22 @@ async fn main() -> anyhow::Result<()> {
     let client = client::config::from_kubeconfig(flags.kubeconfig.as_deref(), "scheduler").await?;
     let (clock, chance, stop) = (Clock::machine(), Chance::from_os(), CancellationToken::new());
     let config = scheduler::Config { scheduler_name: flags.scheduler_name, ..scheduler::Config::default() };
-    let work = scheduler::run(client.clone(), clock.clone(), chance.clone(), config, stop.clone());
-    let leading = async {
+    let (work_client, work_clock) = (client.clone(), clock.clone());
+    let identity = format!("{}_{}", host_name(), chance.uuid());
+    let run = move |stop| scheduler::run(work_client, work_clock, chance, config, stop);
+    let lease = client::leader::LeaderConfig::new("kube-scheduler", identity);
+    let running = async {
         match flags.leader_elect {
-            false => work.await,
-            true => client::leader::run_as_leader(client, clock, chance, "kube-scheduler", work).await,
+            true => client::leader::lead(client, clock, lease, stop.clone(), run).await,
+            false => run(stop.clone()).await,
         }
     };
     tokio::select! {
-        outcome = leading => outcome,
+        outcome = running => outcome,
         _ = tokio::signal::ctrl_c() => { stop.cancel(); Ok(()) }
     }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

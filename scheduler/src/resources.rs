@@ -138,6 +138,6 @@ mod tests {
         assert_eq!(resources.cpu_millis, 1050 + 10);
         assert_eq!(resources.memory_bytes, 1 << 30);
         assert_eq!(resources.scalar["nvidia.com/gpu"], 1);
-        assert_eq!(requested_or_usual(&pod).memory_bytes, (1 << 30) + MEMORY_BYTES_DEFAULT);
+        assert_eq!(requested_or_usual(&pod).memory_bytes, (1 << 30) + 2 * MEMORY_BYTES_DEFAULT);
     }
 }

@@ -81,7 +81,6 @@ pub fn forbidden(user: &User, request: &RequestInfo, reason: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::auth::testing::{Cluster, parse_request, user};
 
     #[test]
@@ -90,7 +89,8 @@ mod tests {
         let rows = [
             (
                 "GET /api/v1/namespaces/default/pods",
-                "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"",
+                "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \
+                 \"default\"",
             ),
             (
                 "GET /apis/apps/v1/deployments",

@@ -40,7 +40,9 @@ impl Auth {
         }
         self.must_cover(user, request, new, &rules_of(new))?;
         let aggregates = |role: &Object| {
-            role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Object::as_array).is_some_and(|s| !s.is_empty())
+            role.pointer("/aggregationRule/clusterRoleSelectors")
+                .and_then(Object::as_array)
+                .is_some_and(|s| !s.is_empty())
         };
         if aggregates(new) || old.is_some_and(aggregates) {
             // What it will gather is not known now.
@@ -134,8 +136,9 @@ fn breakdown(rule: &Rule) -> Vec<Rule> {
             };
             match rule.resource_names.as_slice() {
                 [] => parts.push(part),
-                names => parts
-                    .extend(names.iter().map(|name| Rule { resource_names: vec![name.clone()], ..part.clone() })),
+                names => {
+                    parts.extend(names.iter().map(|name| Rule { resource_names: vec![name.clone()], ..part.clone() }))
+                }
             }
         }
     }
@@ -170,17 +173,17 @@ fn covers(rule: &Rule, part: &Rule) -> bool {
 /// One line for each resource: verbs of the same resource and name are put together.
 fn described(parts: &[Rule]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    let mut by_resource: BTreeMap<(&[String], &[String], &[String]), Vec<String>> = BTreeMap::new();
+    let mut by_resource: BTreeMap<[&[String]; 3], Vec<String>> = BTreeMap::new();
     for part in parts {
         match part.non_resource_urls.is_empty() {
             true => by_resource
-                .entry((&part.api_groups, &part.resources, &part.resource_names))
+                .entry([&part.api_groups, &part.resources, &part.resource_names])
                 .or_default()
                 .extend(part.verbs.iter().cloned()),
             false => lines.push(compact(part)),
         }
     }
-    for ((api_groups, resources, resource_names), verbs) in by_resource {
+    for ([api_groups, resources, resource_names], verbs) in by_resource {
         lines.push(compact(&Rule {
             api_groups: api_groups.to_vec(),
             resources: resources.to_vec(),
@@ -252,8 +255,11 @@ mod tests {
         let binding = json!({"metadata": {"name": "b", "namespace": "a"}, "roleRef": {"kind": "Role", "name": "r"}});
         let check = || auth.check_grant(&bob, &parse_request(BINDINGS), &binding, None);
         assert!(check().unwrap_err().message.starts_with("rolebindings.rbac.authorization.k8s.io \"b\" is forbidden"));
-        cluster.bind("bob", json!([{"apiGroups": [GROUP], "resources": ["roles"], "verbs": ["bind"],
-            "resourceNames": ["r"]}]));
+        cluster.bind(
+            "bob",
+            json!([{"apiGroups": [GROUP], "resources": ["roles"], "verbs": ["bind"],
+            "resourceNames": ["r"]}]),
+        );
         assert_eq!(check(), Ok(()));
         let mut finalized = binding.clone();
         finalized.set_metadata("finalizers", json!(["x"]));

@@ -206,9 +206,7 @@ fn wanted_user(headers: &HeaderMap) -> Result<Option<User>, Status> {
     };
     match (user.name.is_empty(), user == User::default()) {
         (true, true) => Ok(None),
-        (true, false) => {
-            Err(Status::bad_request(format!("requested {user:?} without impersonating a user name")))
-        }
+        (true, false) => Err(Status::bad_request(format!("requested {user:?} without impersonating a user name"))),
         (false, _) => Ok(Some(user)),
     }
 }
@@ -259,8 +257,16 @@ mod tests {
         let auth = Cluster::default().auth();
         let root = user("root", &["system:masters"]);
         assert_eq!(act(&auth, &root, &[]).unwrap(), root);
-        let bob = act(&auth, &root, &[("impersonate-user", "bob"), ("impersonate-group", "team"),
-            ("impersonate-extra-example.com%2fscope", "x")]).unwrap();
+        let bob = act(
+            &auth,
+            &root,
+            &[
+                ("impersonate-user", "bob"),
+                ("impersonate-group", "team"),
+                ("impersonate-extra-example.com%2fscope", "x"),
+            ],
+        )
+        .unwrap();
         assert_eq!(bob.groups, ["team", "system:authenticated"]);
         assert_eq!(bob.extra["example.com/scope"], ["x"]);
         let robot = act(&auth, &root, &[("impersonate-user", "system:serviceaccount:a:robot")]).unwrap();
@@ -280,8 +286,11 @@ mod tests {
             "pods is forbidden: User \"alice\" cannot impersonate-on:user-info:list resource \"pods\" in API group \
              \"\" in the namespace \"a\""
         );
-        cluster.bind("alice", json!([{"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"],
-            "resourceNames": ["bob"]}]));
+        cluster.bind(
+            "alice",
+            json!([{"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"],
+            "resourceNames": ["bob"]}]),
+        );
         assert_eq!(act(&auth, &alice, &[("impersonate-user", "bob")]).unwrap().name, "bob");
         assert!(act(&auth, &alice, &[("impersonate-user", "bob"), ("impersonate-group", "g")]).is_err());
         assert!(act(&auth, &alice, &[("impersonate-user", "carol")]).is_err());
@@ -290,9 +299,12 @@ mod tests {
     #[test]
     fn constrained_rights_hold_for_one_verb() {
         let cluster = Cluster::default();
-        cluster.bind("alice", json!([
+        cluster.bind(
+            "alice",
+            json!([
             {"verbs": ["impersonate:user-info"], "apiGroups": ["authentication.k8s.io"], "resources": ["users"]},
-            {"verbs": ["impersonate-on:user-info:list"], "apiGroups": [""], "resources": ["pods"]}]));
+            {"verbs": ["impersonate-on:user-info:list"], "apiGroups": [""], "resources": ["pods"]}]),
+        );
         let auth = cluster.auth();
         let alice = user("alice", &[]);
         assert_eq!(act(&auth, &alice, &[("impersonate-user", "bob")]).unwrap().name, "bob");

@@ -13,11 +13,7 @@ use std::{
 use api::{Object, object::ObjectExt};
 use parking_lot::Mutex;
 
-use super::{
-    authorize::Decision,
-    rbac::Rule,
-    roles,
-};
+use super::{authorize::Decision, rbac::Rule, roles};
 use crate::{
     request::{RequestInfo, User},
     view::View,
@@ -83,12 +79,15 @@ impl NodeAuthorizer {
                 ("", "configmaps") => return self.read(node, Referent::ConfigMap, request),
                 ("", "serviceaccounts") => return self.service_account(node, request),
                 ("", "persistentvolumeclaims") => return self.volume_claim(node, request),
-                ("", "persistentvolumes") => return self.get(node, request, |it| it.volume_is_used(node, &request.name)),
+                ("", "persistentvolumes") => {
+                    return self.get(node, request, |it| it.volume_is_used(node, &request.name));
+                }
                 ("", "pods") => return self.pod(node, request),
                 ("", "nodes") => return self.node(node, request),
                 ("resource.k8s.io", "resourceclaims") => {
                     let referent = Referent::ResourceClaim;
-                    return self.get(node, request, |it| it.is_granted(node, referent, &request.namespace, &request.name));
+                    return self
+                        .get(node, request, |it| it.is_granted(node, referent, &request.namespace, &request.name));
                 }
                 ("resource.k8s.io", "resourceslices") => return self.resource_slice(node, request),
                 ("storage.k8s.io", "volumeattachments") => {
@@ -353,12 +352,16 @@ mod tests {
 
     fn cluster() -> Cluster {
         let cluster = Cluster::default();
-        cluster.put("", "pods", json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {
+        cluster.put(
+            "",
+            "pods",
+            json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {
             "nodeName": "n1", "serviceAccountName": "robot", "imagePullSecrets": [{"name": "pull"}],
             "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "key"}}}],
                 "envFrom": [{"configMapRef": {"name": "settings"}}]}],
             "volumes": [{"name": "v", "secret": {"secretName": "mounted"}}, {"name": "c", "ephemeral": {}},
-                {"name": "w", "projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}}]}}));
+                {"name": "w", "projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}}]}}),
+        );
         cluster
     }
 

@@ -263,25 +263,37 @@ mod tests {
     #[test]
     fn the_index_follows_the_bindings() {
         let cluster = Cluster::default();
-        cluster.put(GROUP, "roles", json!({"metadata": {"name": "reader", "namespace": "a"},
-            "rules": [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}]}));
+        cluster.put(
+            GROUP,
+            "roles",
+            json!({"metadata": {"name": "reader", "namespace": "a"},
+            "rules": [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}]}),
+        );
         let rbac = Rbac::new(cluster.view());
         let (list, elsewhere) =
             (parse_request("GET /api/v1/namespaces/a/pods"), parse_request("GET /api/v1/namespaces/b/pods"));
         let account = user("system:serviceaccount:a:robot", &[]);
         assert_eq!(rbac.decide(&account, &list), Decision::NoOpinion(String::new()));
 
-        cluster.put(GROUP, "rolebindings", json!({"metadata": {"name": "readers", "namespace": "a"},
+        cluster.put(
+            GROUP,
+            "rolebindings",
+            json!({"metadata": {"name": "readers", "namespace": "a"},
             "roleRef": {"kind": "Role", "name": "reader"},
-            "subjects": [{"kind": "ServiceAccount", "name": "robot"}, {"kind": "Group", "name": "team"}]}));
+            "subjects": [{"kind": "ServiceAccount", "name": "robot"}, {"kind": "Group", "name": "team"}]}),
+        );
         let reason = "RBAC: allowed by RoleBinding \"readers/a\" of Role \"reader\" to ServiceAccount \"robot/a\"";
         assert_eq!(rbac.decide(&account, &list), Decision::Allow(reason.into()));
         assert_eq!(rbac.decide(&account, &elsewhere), Decision::NoOpinion(String::new()));
         assert!(rbac.decide(&user("x", &["team"]), &list).is_allow());
         assert_eq!(rbac.rules_for(&user("x", &["team"]), "a").0.len(), 1);
 
-        cluster.put(GROUP, "clusterrolebindings", json!({"metadata": {"name": "dangling"},
-            "roleRef": {"kind": "ClusterRole", "name": "gone"}, "subjects": [{"kind": "User", "name": "y"}]}));
+        cluster.put(
+            GROUP,
+            "clusterrolebindings",
+            json!({"metadata": {"name": "dangling"},
+            "roleRef": {"kind": "ClusterRole", "name": "gone"}, "subjects": [{"kind": "User", "name": "y"}]}),
+        );
         let reason = "RBAC: clusterrole.rbac.authorization.k8s.io \"gone\" not found";
         assert_eq!(rbac.decide(&user("y", &[]), &list), Decision::NoOpinion(reason.into()));
     }

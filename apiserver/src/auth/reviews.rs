@@ -7,8 +7,8 @@ use k8s_openapi::{
         authentication::v1::{SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus, UserInfo},
         authorization::v1::{
             FieldSelectorAttributes, LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule,
-            ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview,
-            SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
+            ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
+            SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -51,12 +51,12 @@ impl Auth {
     }
 
     fn token_review(&self, mut review: TokenReview) -> Result<TokenReview, Status> {
-        let Some(token) = review.spec.token.clone().filter(|token| !token.is_empty()) else {
+        if review.spec.token.is_empty() {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
-        };
+        }
         let audiences = review.spec.audiences.clone().filter(|audiences| !audiences.is_empty());
         let audiences = audiences.unwrap_or_else(|| self.tokens.audiences.clone());
-        review.status = Some(match self.token_user(&token, &audiences) {
+        review.status = Some(match self.token_user(&review.spec.token, &audiences) {
             Ok((mut user, shared)) => {
                 user.groups.push("system:authenticated".into());
                 TokenReviewStatus {
@@ -311,7 +311,11 @@ mod tests {
     use crate::auth::testing::{Cluster, parse_request, user};
 
     async fn review(auth: &Auth, by: &User, resource: &str, object: Object) -> Result<Object, String> {
-        let group = if resource.ends_with("accessreviews") || resource.ends_with("rulesreviews") { AUTHORIZATION } else { AUTHENTICATION };
+        let group = if resource.ends_with("accessreviews") || resource.ends_with("rulesreviews") {
+            AUTHORIZATION
+        } else {
+            AUTHENTICATION
+        };
         assert!(is_review(group, resource), "{resource}");
         let prefix = if resource.starts_with("local") { "namespaces/a/" } else { "" };
         let request = parse_request(&format!("POST /apis/{group}/v1/{prefix}{resource}"));
@@ -323,7 +327,8 @@ mod tests {
         let cluster = Cluster::default();
         cluster.bind("alice", json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]));
         let (auth, alice) = (cluster.auth(), user("alice", &["team"]));
-        let ask = |verb: &str| json!({"spec": {"resourceAttributes": {"namespace": "a", "verb": verb, "resource": "pods"}}});
+        let ask =
+            |verb: &str| json!({"spec": {"resourceAttributes": {"namespace": "a", "verb": verb, "resource": "pods"}}});
         let answer = review(&auth, &alice, "selfsubjectaccessreviews", ask("list")).await.unwrap();
         assert_eq!(answer["status"]["allowed"], true);
         assert_eq!(answer["kind"], "SelfSubjectAccessReview");
@@ -332,14 +337,18 @@ mod tests {
         let refused = review(&auth, &alice, "selfsubjectaccessreviews", json!({"spec": {}})).await.unwrap_err();
         assert!(refused.contains("exactly one of nonResourceAttributes or resourceAttributes"), "{refused}");
 
-        let about = json!({"spec": {"user": "alice", "resourceAttributes": {"namespace": "a", "verb": "list", "resource": "pods"}}});
+        let mut about = ask("list");
+        about["spec"]["user"] = "alice".into();
         for resource in ["subjectaccessreviews", "localsubjectaccessreviews"] {
             let root = user("root", &[]);
             assert_eq!(review(&auth, &root, resource, about.clone()).await.unwrap()["status"]["allowed"], true);
         }
-        let answer = review(&auth, &alice, "selfsubjectrulesreviews", json!({"spec": {"namespace": "a"}})).await.unwrap();
-        assert_eq!(answer["status"]["resourceRules"],
-            json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]));
+        let answer =
+            review(&auth, &alice, "selfsubjectrulesreviews", json!({"spec": {"namespace": "a"}})).await.unwrap();
+        assert_eq!(
+            answer["status"]["resourceRules"],
+            json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}])
+        );
     }
 
     #[tokio::test]

@@ -18,11 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{
-    Auth,
-    impersonate::service_account,
-    rbac::service_account_user,
-};
+use super::{Auth, impersonate::service_account, rbac::service_account_user};
 use crate::request::User;
 
 /// Clocks may differ by this much; also, what was deleted this long ago gives no access any more.
@@ -176,23 +172,26 @@ impl Reference {
     }
 }
 
+fn bound_to_nothing(account: &Object) -> Bound {
+    Bound { namespace: account.namespace().into(), serviceaccount: Reference::to(account), ..Bound::default() }
+}
+
 impl Auth {
     /// The token subresource: a TokenRequest in, the same with its status out.
     pub fn create_token(&self, service_account: &Object, request: Object) -> Result<Object, Status> {
         let mut request: TokenRequest = serde_json::from_value(request)
             .map_err(|error| Status::bad_request(format!("the object provided is not a TokenRequest: {error}")))?;
         let now = self.clock.now();
-        self.complete(&mut request, service_account, now)?;
-        let bound = match request.spec.bound_object_ref.clone() {
-            Some(reference) => self.bind(service_account, &reference)?,
-            None => self.bound_to_nothing(service_account),
+        let (audiences, requested) = self.complete(&mut request, service_account, now)?;
+        let bound = match request.spec.as_ref().and_then(|spec| spec.bound_object_ref.as_ref()) {
+            Some(reference) => self.bind(service_account, reference)?,
+            None => bound_to_nothing(service_account),
         };
-        let requested = request.spec.expiration_seconds.unwrap_or(LIFETIME_SECONDS_DEFAULT);
-        let for_us = request.spec.audiences.iter().all(|audience| self.tokens.audiences.contains(audience));
+        let for_us = audiences.iter().all(|audience| self.tokens.audiences.contains(audience));
         let is_extended = bound.pod.is_some() && requested == WARN_AFTER_SECONDS && for_us;
         let issued = now.as_second();
         let claims = Claims {
-            aud: request.spec.audiences.clone(),
+            aud: audiences,
             exp: issued + if is_extended { EXTENDED_SECONDS } else { requested },
             iat: issued,
             iss: self.tokens.issuer.clone(),
@@ -202,13 +201,21 @@ impl Auth {
             bound: Bound { warnafter: is_extended.then_some(issued + requested), ..bound },
         };
         let expiration = Timestamp::from_second(issued + requested).map_err(Status::internal)?;
-        request.status =
-            Some(TokenRequestStatus { token: self.keys.sign(&claims)?, expiration_timestamp: Time(expiration) });
+        request.status = Some(TokenRequestStatus {
+            token: Some(self.keys.sign(&claims)?),
+            expiration_timestamp: Some(Time(expiration)),
+        });
         serde_json::to_value(request).map_err(Status::internal)
     }
 
-    /// Checks the request against the ServiceAccount and fills in what it leaves out.
-    fn complete(&self, request: &mut TokenRequest, account: &Object, now: Timestamp) -> Result<(), Status> {
+    /// Checks the request against the ServiceAccount and fills in what it leaves out. Returns the audiences and
+    /// the lifetime in seconds.
+    fn complete(
+        &self,
+        request: &mut TokenRequest,
+        account: &Object,
+        now: Timestamp,
+    ) -> Result<(Vec<String>, i64), Status> {
         let (meta, mut errors) = (&mut request.metadata, Errors::default());
         let path = Path::new("metadata");
         if let Some(name) = meta.name.as_deref().filter(|name| !name.is_empty() && *name != account.name()) {
@@ -224,30 +231,30 @@ impl Auth {
                 "the UID in the token request ({uid}) does not match the UID of the service account ({})",
                 account.uid()
             );
-            return Err(Status::conflict(GroupResource { group: GROUP, resource: "TokenRequest" }, account.name(), &why));
+            return Err(Status::conflict(
+                GroupResource { group: GROUP, resource: "TokenRequest" },
+                account.name(),
+                &why,
+            ));
         }
         meta.name = Some(account.name().into());
         meta.namespace = Some(account.namespace().into());
         meta.uid = Some(account.uid().into());
         meta.creation_timestamp = Some(Time(now));
-        if request.spec.audiences.is_empty() {
-            request.spec.audiences = self.tokens.audiences.clone();
-        }
-        let seconds = *request.spec.expiration_seconds.get_or_insert(LIFETIME_SECONDS_DEFAULT);
+        let spec = request.spec.get_or_insert_default();
+        let audiences = spec.audiences.take().filter(|audiences| !audiences.is_empty());
+        let audiences = spec.audiences.insert(audiences.unwrap_or_else(|| self.tokens.audiences.clone())).clone();
+        let seconds = *spec.expiration_seconds.get_or_insert(LIFETIME_SECONDS_DEFAULT);
         let path = Path::new("spec").child("expirationSeconds");
         if seconds < LIFETIME_SECONDS_MIN {
             errors.invalid(&path, seconds, "may not specify a duration less than 10 minutes");
         } else if seconds > LIFETIME_SECONDS_MAX {
             errors.invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds");
         }
-        if errors.is_empty() { Ok(()) } else { Err(Status::invalid(GROUP, "TokenRequest", "", errors)) }
-    }
-
-    fn bound_to_nothing(&self, account: &Object) -> Bound {
-        Bound {
-            namespace: account.namespace().into(),
-            serviceaccount: Reference::to(account),
-            ..Bound::default()
+        if errors.is_empty() {
+            Ok((audiences, seconds))
+        } else {
+            Err(Status::invalid(GROUP, "TokenRequest", "", errors))
         }
     }
 
@@ -259,7 +266,7 @@ impl Auth {
             let found = self.view.get("", resource, namespace, name);
             found.ok_or_else(|| Status::not_found(GroupResource { group: "", resource }, name))
         };
-        let mut bound = self.bound_to_nothing(account);
+        let mut bound = bound_to_nothing(account);
         let is_core = matches!(reference.api_version.as_deref(), None | Some("" | "v1"));
         let object = match kind {
             "Pod" if is_core => {
@@ -409,8 +416,12 @@ mod tests {
         let cluster = Cluster::default();
         cluster.put("", "serviceaccounts", account());
         cluster.put("", "nodes", json!({"metadata": {"name": "n1", "uid": "u3"}}));
-        cluster.put("", "pods", json!({"metadata": {"name": "p", "namespace": "a", "uid": "u2"},
-            "spec": {"serviceAccountName": "robot", "nodeName": "n1"}}));
+        cluster.put(
+            "",
+            "pods",
+            json!({"metadata": {"name": "p", "namespace": "a", "uid": "u2"},
+            "spec": {"serviceAccountName": "robot", "nodeName": "n1"}}),
+        );
         cluster
     }
 

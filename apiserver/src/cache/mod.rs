@@ -68,6 +68,11 @@ impl Cache {
         resource.snapshot(|| self.progress())
     }
 
+    /// Drops history up to `revision` everywhere.
+    pub fn forget_until(&self, revision: Revision) {
+        self.resources.read().values().for_each(|resource| resource.forget_until(revision));
+    }
+
     /// Waits until the cache shows everything up to `revision`.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), Status> {
         if self.progress() >= revision {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use api::Status;
 
 use crate::{
-    Apiserver,
+    Server,
     cache::{Entry, key},
     call::Call,
     respond::Answer,
 };
 
-impl Apiserver {
+impl Server {
     pub(super) async fn get(&self, call: &Call) -> Result<Answer, Status> {
         self.wait_for_version(&call.options.resource_version).await?;
         let entry = self.entry(call).ok_or_else(|| call.not_found())?;

@@ -10,14 +10,14 @@ use super::{
     token::{Continue, expired_page, parse_version},
 };
 use crate::{
-    Apiserver,
+    Server,
     cache::Snapshot,
     call::Call,
     options::{Options, invalid_unless_empty},
     respond::{Answer, List},
 };
 
-impl Apiserver {
+impl Server {
     pub(super) async fn list(&self, call: &Call) -> Result<Answer, Status> {
         self.page(call).await.map(Answer::List)
     }

@@ -25,9 +25,9 @@ pub use self::{
     selection::Selection,
     update::{Change, Part},
 };
-use crate::{Apiserver, call::Call, respond::Answer};
+use crate::{Server, call::Call, respond::Answer};
 
-impl Apiserver {
+impl Server {
     /// Carries out a request for a resource, or for one of the subresources that every kind can have.
     pub(crate) async fn act(self: &Arc<Self>, call: &Call) -> Result<Answer, Status> {
         let descriptor = call.descriptor();

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use store::Revision;
 
-use crate::Apiserver;
+use crate::Server;
 
 /// How long a request for a revision that has not happened yet waits for it.
 const FUTURE_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ pub fn expired_page(start: &str) -> Status {
     status
 }
 
-impl Apiserver {
+impl Server {
     /// Waits for a revision that a client has seen somewhere.
     pub(super) async fn wait_for_future(&self, revision: Revision) -> Result<(), Status> {
         match tokio::time::timeout(FUTURE_WAIT_MAX, self.cache.wait_for(revision)).await {

@@ -16,7 +16,7 @@ use tokio::{sync::watch as signal, time::Instant};
 
 use super::{selection::Selection, token::parse_version};
 use crate::{
-    Apiserver,
+    Server,
     cache::{Cache, Cursor, Entry, Event, Resource, TooOld, frame},
     call::Call,
     kinds,
@@ -35,7 +35,7 @@ const BATCH_EVENTS_MAX: usize = 256;
 
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
-impl Apiserver {
+impl Server {
     pub(super) async fn watch(&self, call: &Call) -> Result<Answer, Status> {
         let lines = self.watcher(call).await?.lines();
         let mut response = Response::new(Body::from_stream(lines));
@@ -76,6 +76,7 @@ impl Apiserver {
             known,
             bookmarks: *allow_watch_bookmarks,
             announced: 0,
+            next_bookmark: Instant::now() + BOOKMARK_EVERY,
             ends: Instant::now() + timeout,
         })
     }
@@ -104,6 +105,7 @@ pub(crate) struct Watcher {
     bookmarks: bool,
     /// The revision of the last bookmark.
     announced: Revision,
+    next_bookmark: Instant,
     ends: Instant,
 }
 
@@ -139,12 +141,14 @@ impl Watcher {
                             if !lines.is_empty() {
                                 return Some(lines);
                             }
-                            if events.len() < BATCH_EVENTS_MAX {
-                                match self.wait().await {
-                                    Wake::Changed => {}
-                                    Wake::Bookmark => return Some(self.bookmark(false)),
-                                    Wake::Over => return None,
-                                }
+                            if events.len() == BATCH_EVENTS_MAX {
+                                continue;
+                            }
+                            if self.bookmark_is_due() {
+                                return Some(self.bookmark(false));
+                            }
+                            if !self.wait().await {
+                                return None;
                             }
                         }
                     }
@@ -206,29 +210,21 @@ impl Watcher {
         })
     }
 
-    async fn wait(&mut self) -> Wake {
-        let bookmark = async {
-            match self.bookmarks {
-                true => tokio::time::sleep(BOOKMARK_EVERY).await,
-                false => std::future::pending().await,
-            }
-        };
-        let wake = tokio::select! {
-            changed = self.changes.changed() => if changed.is_ok() { Wake::Changed } else { Wake::Over },
-            () = bookmark => Wake::Bookmark,
-            () = tokio::time::sleep_until(self.ends) => Wake::Over,
-        };
-        match wake {
-            // A quiet resource: nothing to announce unless the store has moved on.
-            Wake::Bookmark => {
-                let next = self.resource.version();
-                self.known = match *self.changes.borrow() == next {
-                    true => self.known.max(self.cache.snapshot(&self.resource).revision),
-                    false => self.known,
-                };
-                if self.known > self.announced && !self.changes.has_changed().unwrap_or(true) { Wake::Bookmark } else { Wake::Changed }
-            }
-            wake => wake,
+    /// A watch gets a bookmark now and then, if the store has moved on.
+    fn bookmark_is_due(&mut self) -> bool {
+        if !self.bookmarks || Instant::now() < self.next_bookmark {
+            return false;
+        }
+        self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+        self.known > self.announced
+    }
+
+    /// Sleeps until there may be something to send; false at the end of the watch.
+    async fn wait(&mut self) -> bool {
+        let wake_at = if self.bookmarks { self.next_bookmark.min(self.ends) } else { self.ends };
+        tokio::select! {
+            changed = self.changes.changed() => changed.is_ok(),
+            () = tokio::time::sleep_until(wake_at) => wake_at < self.ends,
         }
     }
 
@@ -241,12 +237,6 @@ impl Watcher {
         self.state = State::Over;
         frame("ERROR", &serde_json::to_vec(&status).unwrap_or_default())
     }
-}
-
-enum Wake {
-    Changed,
-    Bookmark,
-    Over,
 }
 
 /// Puts objects in the form that the client accepts.

@@ -8,10 +8,10 @@ use api::Status;
 use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
 
-use crate::{Apiserver, call::Call};
+use crate::{Server, call::Call};
 
 /// Answers one request. `call.body` is still empty: a handler that wants the body reads it.
-pub type Handler = fn(Arc<Apiserver>, Call, Body) -> BoxFuture<'static, Result<Response, Status>>;
+pub type Handler = fn(Arc<Server>, Call, Body) -> BoxFuture<'static, Result<Response, Status>>;
 
 /// A row of the table: group, plural, subresource (empty: the resource itself, for kinds that are not stored).
 type Row = (&'static str, &'static str, &'static str, Handler);

@@ -86,7 +86,9 @@ impl FieldError {
                 let supported: Vec<_> = supported.iter().map(|name| format!("{name:?}")).collect();
                 return match supported.is_empty() {
                     true => format!("Unsupported value: {}", printed(value)),
-                    false => format!("Unsupported value: {}: supported values: {}", printed(value), supported.join(", ")),
+                    false => {
+                        format!("Unsupported value: {}: supported values: {}", printed(value), supported.join(", "))
+                    }
                 };
             }
             Problem::Duplicate(value) => format!("Duplicate value: {}", printed(value)),
@@ -94,7 +96,10 @@ impl FieldError {
             Problem::NotFound(value) => format!("Not found: {}", printed(value)),
             Problem::TooLong { bytes_max } => return format!("Too long: may not be more than {bytes_max} bytes"),
             Problem::TooMany { count, count_max } => {
-                return format!("Too many: {count}: must have at most {count_max} item{}", if *count_max == 1 { "" } else { "s" });
+                return format!(
+                    "Too many: {count}: must have at most {count_max} item{}",
+                    if *count_max == 1 { "" } else { "s" }
+                );
             }
             Problem::Internal => "Internal error".to_owned(),
         };

@@ -51,8 +51,13 @@ pub const fn status_of(kind: &'static str) -> Subresource {
 }
 
 /// `scale`, for workloads.
-pub const SCALE: Subresource =
-    Subresource { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: &["get", "patch", "update"] };
+pub const SCALE: Subresource = Subresource {
+    name: "scale",
+    group: "autoscaling",
+    version: "v1",
+    kind: "Scale",
+    verbs: &["get", "patch", "update"],
+};
 
 /// Verbs of an ordinary stored kind.
 pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -104,10 +109,22 @@ pub const NAME_COLUMN: Column = Column {
 /// The usual last column.
 pub const AGE_COLUMN: Column = column("Age", "Time since this object was created.");
 
+/// The last column of kinds that upstream has no printer for.
+pub const CREATED_AT_COLUMN: Column =
+    Column { r#type: "date", ..column("Created At", "When this object was created.") };
+
 /// One built-in kind. Only `GROUP_VERSION_KIND` facts come from the type; the rest have defaults for a
 /// kind that has no rules of its own.
 pub trait Kind:
-    k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static
+    k8s_openapi::Resource
+    + Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + JsonSchema
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
     const SHORT_NAMES: &'static [&'static str] = &[];
     /// `all`, ...
@@ -123,8 +140,9 @@ pub trait Kind:
     const UNCONDITIONAL_UPDATE: bool = true;
     /// Whether a creator may set status (Node).
     const STATUS_ON_CREATE: bool = false;
-    /// The key prefix it is stored under; kinds of two groups that are one thing share it (Event).
-    const STORED_AS: &'static str = Self::URL_PATH_SEGMENT;
+    /// The key prefix it is stored under, if not `<plural>` or `<plural>.<group>`: kinds of two groups that are
+    /// one thing share it (Event).
+    const STORED_AS: Option<&'static str> = None;
     /// `service` of `services`.
     const SINGULAR: Option<&'static str> = None;
 
@@ -148,11 +166,12 @@ pub trait Kind:
         Vec::new()
     }
     fn columns() -> Vec<Column> {
-        vec![NAME_COLUMN, AGE_COLUMN]
+        vec![NAME_COLUMN, CREATED_AT_COLUMN]
     }
     /// Cells, in the order of `columns`.
-    fn row(&self, now: Timestamp) -> Vec<Value> {
-        vec![self.metadata().name.clone().into(), crate::kind::age(self.metadata(), now).into()]
+    fn row(&self, _now: Timestamp) -> Vec<Value> {
+        let created = self.metadata().creation_timestamp.as_ref();
+        vec![self.metadata().name.clone().into(), created.map(|created| created.0.to_string()).into()]
     }
     /// Field selectors beside `metadata.name` and `metadata.namespace`.
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
@@ -169,9 +188,26 @@ pub trait Kind:
 
 /// Time since creation, as `kubectl get` prints it.
 pub fn age(meta: &ObjectMeta, now: Timestamp) -> String {
-    match &meta.creation_timestamp {
-        Some(created) => human_duration(now.duration_since(created.0)),
-        None => "<unknown>".into(),
+    since(meta.creation_timestamp.as_ref().map(|created| created.0), now)
+}
+
+/// Time since then, as `kubectl get` prints it.
+pub fn since(then: Option<Timestamp>, now: Timestamp) -> String {
+    then.map_or_else(|| "<unknown>".into(), |then| human_duration(now.duration_since(then)))
+}
+
+/// Labels in one cell: `a=1,b=2`.
+pub fn labels_cell(labels: Option<&std::collections::BTreeMap<String, String>>) -> String {
+    let pairs: Vec<_> = labels.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { "<none>".into() } else { pairs.join(",") }
+}
+
+/// The first few of many in one cell: `a,b,c + 2 more...`.
+pub fn some_cell(all: &[String], shown_max: usize, if_empty: &str) -> String {
+    match all {
+        [] => if_empty.into(),
+        all if all.len() <= shown_max => all.join(","),
+        all => format!("{} + {} more...", all[..shown_max].join(","), all.len() - shown_max),
     }
 }
 
@@ -258,6 +294,7 @@ pub trait AnyKind: Send + Sync {
     fn row(&self, object: &Object, now: Timestamp) -> Vec<Value>;
     /// All selectable fields with their values, `metadata.name` and `metadata.namespace` included.
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)>;
+    #[allow(clippy::wrong_self_convention, reason = "the kind does not become what was stored, it reads it")]
     fn from_stored(&self, stored: Object) -> Object;
     fn to_stored(&self, object: Object) -> Object;
     /// The JSON schema, with everything it refers to registered in `generator`.
@@ -289,10 +326,10 @@ pub fn builtin<K: Kind>() -> Box<dyn AnyKind> {
         create_on_update: K::CREATE_ON_UPDATE,
         unconditional_update: K::UNCONDITIONAL_UPDATE,
         status_on_create: K::STATUS_ON_CREATE,
-        stored_as: match K::GROUP {
-            "" => K::STORED_AS.into(),
-            _ if K::STORED_AS != K::URL_PATH_SEGMENT => K::STORED_AS.into(),
-            group => format!("{}.{group}", K::STORED_AS),
+        stored_as: match (K::STORED_AS, K::GROUP) {
+            (Some(prefix), _) => prefix.into(),
+            (None, "") => K::URL_PATH_SEGMENT.into(),
+            (None, group) => format!("{}.{group}", K::URL_PATH_SEGMENT),
         },
         schema_name: K::schema_name().into_owned(),
     };

@@ -7,16 +7,22 @@
 //! and one line in [`kinds::ALL`]; everything else about it is derived.
 //! **Start reading at:** [`Kind`], then any file in `kinds/`.
 
+pub mod apply;
 pub mod encoding;
 pub mod field;
 pub mod kind;
 pub mod kinds;
 pub mod names;
 pub mod object;
+pub mod openapi;
+pub mod patch;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod strict;
 pub mod validation;
+pub mod yaml;
 
 pub use field::{Errors, Path};
 pub use kind::{AnyKind, Column, Descriptor, Kind, NameRule, Scope};

@@ -191,7 +191,8 @@ pub fn is_env_var_name(value: &str) -> Vec<String> {
         sentences.push("environment variable name must be non-empty".to_owned());
     }
     if !value.chars().all(|c| (' '..='~').contains(&c) && c != '=') {
-        let sentence = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+        let sentence =
+            "a valid environment variable name must consist only of printable ASCII characters other than '='";
         sentences.push(sentence.into());
     }
     sentences
@@ -402,14 +403,19 @@ mod tests {
         assert_eq!(is_dns1123_label("a.b"), ["must not contain dots"]);
         assert_eq!(
             is_dns1123_label("A"),
-            ["a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
+            [
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
               end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-              '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"]
+              '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+            ]
         );
         assert_eq!(is_qualified_name("/a"), ["prefix part must be non-empty"]);
         assert_eq!(is_qualified_name(&"a".repeat(64)), ["name part must be no more than 63 bytes"]);
         assert_eq!(is_config_map_key("..x"), ["must not start with '..'"]);
-        assert_eq!(is_port_name("-1"), ["must contain at least one letter (a-z)", "must not begin or end with a hyphen"]);
+        assert_eq!(
+            is_port_name("-1"),
+            ["must contain at least one letter (a-z)", "must not begin or end with a hyphen"]
+        );
         assert_eq!(is_ip("1.2.3.04"), ["must not have leading 0s"]);
         assert_eq!(is_ip("FE80::1"), ["must be in canonical form (\"fe80::1\")"]);
         assert_eq!(is_cidr("10.0.0.1/8"), ["must not have bits set beyond the prefix length"]);

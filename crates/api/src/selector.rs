@@ -178,7 +178,9 @@ impl Selector {
     pub fn matches_with<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::Nothing => false,
-            Self::All(requirements) => requirements.iter().all(|requirement| requirement.allows(label(&requirement.key))),
+            Self::All(requirements) => {
+                requirements.iter().all(|requirement| requirement.allows(label(&requirement.key)))
+            }
         }
     }
 
@@ -397,7 +399,9 @@ impl FieldSelector {
             let wrong = || SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'"));
             let (at, operator) = term
                 .char_indices()
-                .find_map(|(at, _)| ["!=", "==", "="].iter().find(|op| term[at..].starts_with(**op)).map(|op| (at, *op)))
+                .find_map(|(at, _)| {
+                    ["!=", "==", "="].iter().find(|op| term[at..].starts_with(**op)).map(|op| (at, *op))
+                })
                 .ok_or_else(wrong)?;
             let value = unescape(&term[at + operator.len()..])?;
             requirements.push(FieldRequirement { field: term[..at].to_owned(), equal: operator != "!=", value });
@@ -537,7 +541,12 @@ mod tests {
         for (text, sentence) in rows {
             assert_eq!(Selector::parse(text).unwrap_err().0, sentence, "{text}");
         }
-        assert!(Selector::parse("-a=b").unwrap_err().0.starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\""));
+        assert!(
+            Selector::parse("-a=b")
+                .unwrap_err()
+                .0
+                .starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\"")
+        );
     }
 
     #[test]

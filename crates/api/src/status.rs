@@ -194,7 +194,8 @@ impl Status {
     }
 
     pub fn unsupported_media_type(accepted: &str) -> Self {
-        let message = format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Self::failure(415, "UnsupportedMediaType", message)
     }
 
@@ -215,8 +216,10 @@ impl Status {
 
     pub fn internal(message: impl std::fmt::Display) -> Self {
         let mut status = Self::failure(500, "InternalError", format!("Internal error occurred: {message}"));
-        status.details =
-            Some(Details { causes: vec![Cause { message: message.to_string(), ..Cause::default() }], ..Details::default() });
+        status.details = Some(Details {
+            causes: vec![Cause { message: message.to_string(), ..Cause::default() }],
+            ..Details::default()
+        });
         status
     }
 
@@ -234,6 +237,25 @@ impl Status {
         let mut status = Self::failure(409, "Conflict", message);
         status.details = Some(Details { causes, ..Details::default() });
         status
+    }
+
+    /// A failure that upstream passes on without a reason.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::failure(500, "", message)
+    }
+
+    /// A patch that is well-formed and does not apply.
+    pub fn patch_rejected(why: impl Into<String>) -> Self {
+        let message = "the server rejected our request due to an error in our request";
+        let mut status = Self::failure(422, "Invalid", message);
+        let cause = Cause { message: why.into(), ..Cause::default() };
+        status.details = Some(Details { causes: vec![cause], ..Details::default() });
+        status
+    }
+
+    pub fn too_many_patch_operations(count: usize, count_max: usize) -> Self {
+        let message = format!("The allowed maximum operations in a JSON patch is {count_max}, got {count}");
+        Self::failure(413, "RequestEntityTooLarge", message)
     }
 
     /// As JSON.

@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 
 use async_trait::async_trait;
 use clock::Clock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Entry, Error, List, Page, Retention, Revision, Store, Watch, Write, mvcc::Mvcc};
@@ -41,8 +41,10 @@ impl Default for Options {
 pub struct Embedded {
     /// Deletes keys that are due.
     _expiry: AbortOnDropHandle<()>,
-    /// Dropped before the writer, which ends when nobody can send to it.
-    requests: mpsc::Sender<Request>,
+    /// Dropped before the writer, which ends when nobody can send to it. Nobody else holds a sender over an `await`.
+    requests: mpsc::UnboundedSender<Request>,
+    /// What bounds the queue.
+    places: Semaphore,
     _writer: Writer,
     mvcc: Arc<Mvcc>,
 }
@@ -63,27 +65,32 @@ impl Embedded {
         let commits = replay.collect();
         mvcc.publish(objects, commits, mvcc.clock.now());
 
-        let (requests, queue) = mpsc::channel(QUEUE_COMMITS_MAX);
+        let (requests, queue) = mpsc::unbounded_channel();
         let writer = Writer::spawn(writer::Writer::new(queue, disk, mvcc.clone()))?;
         let expiry = AbortOnDropHandle::new(tokio::spawn(expire(mvcc.clone(), requests.downgrade())));
-        Ok(Self { _expiry: expiry, requests, _writer: writer, mvcc })
+        let places = Semaphore::new(QUEUE_COMMITS_MAX);
+        Ok(Self { _expiry: expiry, requests, places, _writer: writer, mvcc })
     }
 
     async fn ask(&self, job: Job) -> Result<Revision, Error> {
-        ask(&self.requests, job, &self.mvcc.clock).await
+        let _place = self.places.acquire().await.map_err(|_| closed())?;
+        submit(&self.requests, job, &self.mvcc.clock)?.await.map_err(|_| closed())?
     }
 }
 
-async fn ask(requests: &mpsc::Sender<Request>, job: Job, clock: &Clock) -> Result<Revision, Error> {
+type Answer = oneshot::Receiver<Result<Revision, Error>>;
+
+fn submit(requests: &mpsc::UnboundedSender<Request>, job: Job, clock: &Clock) -> Result<Answer, Error> {
     let (reply, answer) = oneshot::channel();
-    requests.send(Request { job, now: clock.now(), reply }).await.map_err(|_| closed())?;
-    answer.await.map_err(|_| closed())?
+    requests.send(Request { job, now: clock.now(), reply }).map_err(|_| closed())?;
+    Ok(answer)
 }
 
-async fn expire(mvcc: Arc<Mvcc>, requests: mpsc::WeakSender<Request>) {
+async fn expire(mvcc: Arc<Mvcc>, requests: mpsc::WeakUnboundedSender<Request>) {
     mvcc.expire_forever(async || {
-        let requests = requests.upgrade().ok_or_else(closed)?;
-        ask(&requests, Job::Expire, &mvcc.clock).await.map(drop)
+        // Not held while waiting: that would keep the writer from ending.
+        let answer = submit(&requests.upgrade().ok_or_else(closed)?, Job::Expire, &mvcc.clock)?;
+        answer.await.map_err(|_| closed())?.map(drop)
     })
     .await;
 }

@@ -66,7 +66,14 @@ pub(crate) struct Journal {
 impl Journal {
     /// A journal that knows nothing of what happened up to and including `revision`.
     pub fn new(revision: Revision, retention: Retention) -> Self {
-        Self { retention, revision, oldest: revision, kept: VecDeque::new(), kept_bytes: 0, watchers: Watchers::default() }
+        Self {
+            retention,
+            revision,
+            oldest: revision,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            watchers: Watchers::default(),
+        }
     }
 
     pub fn revision(&self) -> Revision {
@@ -90,6 +97,7 @@ impl Journal {
     }
 
     /// Notes that nothing worth telling happened up to and including `revision`.
+    #[cfg(feature = "etcd")]
     pub fn advance(&mut self, revision: Revision) {
         self.revision = self.revision.max(revision);
     }
@@ -159,7 +167,7 @@ impl Journal {
     fn forget_first(&mut self) {
         if let Some(Kept { commit, .. }) = self.kept.pop_front() {
             self.kept_bytes -= commit.bytes();
-            self.oldest = commit.revision;
+            self.oldest = self.oldest.max(commit.revision);
         }
     }
 }

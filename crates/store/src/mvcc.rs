@@ -125,7 +125,13 @@ impl Mvcc {
         drop(replaced);
     }
 
-    fn announce(&self, state: &mut State, soonest: Option<Timestamp>, commits: Vec<Commit>, now: Timestamp) -> Revision {
+    fn announce(
+        &self,
+        state: &mut State,
+        soonest: Option<Timestamp>,
+        commits: Vec<Commit>,
+        now: Timestamp,
+    ) -> Revision {
         for commit in commits {
             state.journal.publish(commit, now);
         }
@@ -148,7 +154,7 @@ impl Mvcc {
                     () = self.deadline_moved.notified() => {}
                 }
             } else if let Err(error) = expire().await {
-                return tracing::error!(%error, "keys do not expire any more");
+                return tracing::warn!(%error, "keys do not expire any more");
             }
         }
     }

@@ -71,12 +71,12 @@ impl Watchers {
         self.0.push(Watcher { prefix: prefix.to_owned(), told, queue, ended: ended.clone() });
 
         let prefix = prefix.to_owned();
-        let notices = stream::iter(backlog.into_iter().map(Delivery::Commit)).chain(ReceiverStream::new(deliveries)).map(
-            move |delivery| match delivery {
+        let notices = stream::iter(backlog.into_iter().map(Delivery::Commit))
+            .chain(ReceiverStream::new(deliveries))
+            .map(move |delivery| match delivery {
                 Delivery::Commit(commit) => Ok(Notice::Changes(commit.under(&prefix).cloned().collect())),
                 Delivery::Progress(revision) => Ok(Notice::Progress(revision)),
-            },
-        );
+            });
         let closed = || Error::Unavailable("the store was closed".into());
         let end = stream::once(async move { Err(ended.get().cloned().unwrap_or_else(closed)) });
         Watch { notices: notices.chain(end).boxed() }

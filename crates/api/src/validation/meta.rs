@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn owners_and_finalizers() {
-        let owner = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": "u", "controller": true});
+        let owner =
+            |name: &str| json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": "u", "controller": true});
         let mut errors = Errors::default();
         let owners = meta(json!({"ownerReferences": [owner("a"), owner("b")]})).owner_references.unwrap();
         validate_owner_references(&owners, &Path::new("o"), &mut errors);

@@ -7,8 +7,10 @@ use crate::{
     names,
 };
 
+pub mod conditions;
 pub mod meta;
 pub mod net;
+pub mod pod;
 pub mod resources;
 pub mod selector;
 

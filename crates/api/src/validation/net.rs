@@ -95,9 +95,7 @@ mod tests {
         );
         check_endpoint(
             "fe80::1",
-            expect![[
-                r#"x: Invalid value: "fe80::1": may not be in the link-local range (169.254.0.0/16, fe80::/10)"#
-            ]],
+            expect![[r#"x: Invalid value: "fe80::1": may not be in the link-local range (169.254.0.0/16, fe80::/10)"#]],
         );
         check_endpoint("0.0.0.0", expect![[r#"x: Invalid value: "0.0.0.0": may not be unspecified (0.0.0.0)"#]]);
     }

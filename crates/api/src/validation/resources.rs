@@ -1,6 +1,6 @@
 //! Names and amounts of resources: `cpu`, `memory`, `nvidia.com/gpu`, ...
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
@@ -8,7 +8,7 @@ use super::NOT_NEGATIVE;
 use crate::{
     field::{Errors, Path},
     names,
-    quantity::{self, Quantity},
+    quantity::Quantity,
 };
 
 const REQUESTS_PREFIX: &str = "requests.";
@@ -54,14 +54,5 @@ pub fn validate_amount(name: &str, amount: &Text, path: &Path, errors: &mut Erro
     }
     if is_counted(name) && !quantity.is_multiple_of_milli(1000) {
         errors.invalid(path, &amount.0, "must be an integer");
-    }
-}
-
-/// Writes every amount in its canonical form, as upstream does when it encodes an object.
-pub fn canonicalize(amounts: Option<&mut BTreeMap<String, Text>>) {
-    for amount in amounts.into_iter().flat_map(BTreeMap::values_mut) {
-        if let Ok(canonical) = quantity::canonical(&amount.0) {
-            amount.0 = canonical;
-        }
     }
 }

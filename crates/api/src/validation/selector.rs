@@ -20,7 +20,18 @@ pub fn validate_label_selector(selector: Option<&LabelSelector>, path: &Path, er
 /// One `{key, operator, values}`.
 pub fn validate_requirement(requirement: &LabelSelectorRequirement, path: &Path, errors: &mut Errors) {
     let values = requirement.values.as_deref().unwrap_or_default();
-    match (requirement.operator.as_str(), values) {
+    if !validate_values(&requirement.operator, values, path, errors) {
+        errors.invalid(&path.child("operator"), &requirement.operator, "not a valid selector operator");
+    }
+    validate_label_name(&requirement.key, &path.child("key"), errors);
+    for (index, value) in values.iter().enumerate() {
+        super::check(names::is_valid_label_value(value), value, &path.child("values").index(index), errors);
+    }
+}
+
+/// Whether there are values where the operator wants them. Returns whether the operator is known.
+pub fn validate_values(operator: &str, values: &[String], path: &Path, errors: &mut Errors) -> bool {
+    match (operator, values) {
         ("In" | "NotIn", []) => {
             errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
         }
@@ -29,12 +40,9 @@ pub fn validate_requirement(requirement: &LabelSelectorRequirement, path: &Path,
             errors.forbidden(&path.child("values"), why);
         }
         ("In" | "NotIn" | "Exists" | "DoesNotExist", _) => {}
-        (operator, _) => errors.invalid(&path.child("operator"), operator, "not a valid selector operator"),
+        _ => return false,
     }
-    validate_label_name(&requirement.key, &path.child("key"), errors);
-    for (index, value) in values.iter().enumerate() {
-        super::check(names::is_valid_label_value(value), value, &path.child("values").index(index), errors);
-    }
+    true
 }
 
 /// Whether a selector would match every object.

@@ -27,7 +27,7 @@ pub(super) struct Request {
 }
 
 pub(super) struct Writer {
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::UnboundedReceiver<Request>,
     disk: Disk,
     mvcc: Arc<Mvcc>,
     /// Why nothing can be written any more: after a failed write the file's state is known only by reading it anew.
@@ -35,7 +35,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(requests: mpsc::Receiver<Request>, disk: Disk, mvcc: Arc<Mvcc>) -> Self {
+    pub fn new(requests: mpsc::UnboundedReceiver<Request>, disk: Disk, mvcc: Arc<Mvcc>) -> Self {
         Self { requests, disk, mvcc, failed: None }
     }
 

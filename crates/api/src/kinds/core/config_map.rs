@@ -47,7 +47,8 @@ impl Kind for ConfigMap {
     }
 
     fn row(&self, now: jiff::Timestamp) -> Vec<Value> {
-        let count = self.data.as_ref().map_or(0, |data| data.len()) + self.binary_data.as_ref().map_or(0, |data| data.len());
+        let count =
+            self.data.as_ref().map_or(0, |data| data.len()) + self.binary_data.as_ref().map_or(0, |data| data.len());
         vec![self.metadata.name.clone().into(), count.into(), kind::age(&self.metadata, now).into()]
     }
 }

@@ -39,8 +39,6 @@ impl Kind for Node {
         let spec = self.spec.get_or_insert_default();
         agree_on_pod_cidrs(spec);
         let status = self.status.get_or_insert_default();
-        resources::canonicalize(status.capacity.as_mut());
-        resources::canonicalize(status.allocatable.as_mut());
         if status.allocatable.is_none() {
             status.allocatable = status.capacity.clone();
         }
@@ -208,7 +206,8 @@ fn validate_features(status: &NodeStatus, errors: &mut Errors) {
     let path = Path::new("status").child("declaredFeatures");
     let features = status.declared_features.as_deref().unwrap_or_default();
     for (index, feature) in features.iter().enumerate() {
-        let parts_fit = feature.split('/').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let parts_fit =
+            feature.split('/').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
         if !parts_fit || !feature.starts_with(|c: char| c.is_ascii_uppercase()) {
             let why = "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., \
                        MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes";
@@ -315,7 +314,7 @@ mod tests {
                 metadata.taints[1]: Duplicate value: {"effect":"NoSchedule","key":"a"}: taints must be unique by key and effect pair
                 metadata.taints[2].effect: Unsupported value: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
                 status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0
-                status.capacity.nvidia.com/gpu: Invalid value: "500m": must be an integer
+                status.capacity.nvidia.com/gpu: Invalid value: "0.5": must be an integer
                 spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.0.1.0/24"]: may specify no more than one CIDR for each IP family"#]],
         );
     }

@@ -158,7 +158,10 @@ mod tests {
                 data[username]: Required value
                 data[password]: Required value"#]],
         );
-        check_new::<Secret>(json!({"type": "kubernetes.io/dockerconfigjson"}), expect!["data[.dockerconfigjson]: Required value"]);
+        check_new::<Secret>(
+            json!({"type": "kubernetes.io/dockerconfigjson"}),
+            expect!["data[.dockerconfigjson]: Required value"],
+        );
         check_new::<Secret>(json!({"type": "my.io/own"}), expect![""]);
     }
 
@@ -171,6 +174,9 @@ mod tests {
                 type: Invalid value: "other": field is immutable
                 data: Forbidden: field is immutable when `immutable` is set"#]],
         );
-        check_row::<Secret>(json!({"metadata": {"name": "a"}, "stringData": {"k": "v"}}), expect!["a | Opaque | 1 | <unknown>"]);
+        check_row::<Secret>(
+            json!({"metadata": {"name": "a"}, "stringData": {"k": "v"}}),
+            expect!["a | Opaque | 1 | <unknown>"],
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! ServiceAccount: an identity for Pods.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
+use serde_json::Value;
 
-use crate::kind::{Kind, Subresource};
+use crate::kind::{self, AGE_COLUMN, Column, Kind, NAME_COLUMN, Subresource};
 
 const ENFORCE_MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 
@@ -24,6 +25,14 @@ impl Kind for ServiceAccount {
             return vec![format!("metadata.annotations[{ENFORCE_MOUNTABLE}]: {why}")];
         }
         Vec::new()
+    }
+
+    fn columns() -> Vec<Column> {
+        vec![NAME_COLUMN, AGE_COLUMN]
+    }
+
+    fn row(&self, now: jiff::Timestamp) -> Vec<Value> {
+        vec![self.metadata.name.clone().into(), kind::age(&self.metadata, now).into()]
     }
 }
 

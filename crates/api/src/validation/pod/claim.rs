@@ -1,15 +1,12 @@
 //! The claim that an ephemeral volume (or a StatefulSet) makes for a Pod.
 
-use k8s_openapi::{
-    api::core::v1::PersistentVolumeClaimSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::core::v1::PersistentVolumeClaimSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::resources::validate_quantity_value;
 use crate::{
     field::{Errors, Path},
     names,
     quantity::Quantity as Amount,
-    validation::{check, meta, validate_label_selector},
+    validation::{check, meta, resources::validate_amount, validate_label_selector},
 };
 
 const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -46,7 +43,7 @@ pub fn validate_claim_spec(spec: &PersistentVolumeClaimSpec, path: &Path, errors
         Some(storage) if Amount::of(storage).sign() <= 0 => {
             errors.invalid(&at, &storage.0, "must be greater than zero");
         }
-        Some(storage) => validate_quantity_value("storage", storage, &at, errors),
+        Some(storage) => validate_amount("storage", storage, &at, errors),
     }
     for (class, field) in [
         (&spec.storage_class_name, "storageClassName"),

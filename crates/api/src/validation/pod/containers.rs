@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, ContainerResizePolicy, ContainerRestartRule, EphemeralContainer};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, ContainerResizePolicy, ContainerRestartRule, EphemeralContainer,
+};
 
 use super::{Surroundings, env, handlers, mounts, resources, security, validate_image_is_trimmed};
 use crate::{

@@ -155,7 +155,9 @@ fn validate_file_key(file: &FileKeySelector, path: &Path, errors: &mut Errors) {
 pub fn validate_file_keys(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (container, path) in containers(spec, path) {
         for (index, variable) in container.env.iter().flatten().enumerate() {
-            let Some(file) = variable.value_from.as_ref().and_then(|source| source.file_key_ref.as_ref()) else { continue };
+            let Some(file) = variable.value_from.as_ref().and_then(|source| source.file_key_ref.as_ref()) else {
+                continue;
+            };
             let path = path.child("env").index(index).child("valueFrom").child("fileKeyRef").child("volumeName");
             match spec.volumes.iter().flatten().find(|volume| volume.name == file.volume_name) {
                 None => errors.not_found(&path, &file.volume_name),

@@ -53,7 +53,9 @@ impl Handler<'_> {
             }
             "httpGet" => self.http_get.iter().for_each(|http| validate_http_get(http, path, errors)),
             "tcpSocket" => {
-                self.tcp_socket.iter().for_each(|tcp| net::validate_port_or_name(&tcp.port, &path.child("port"), errors));
+                self.tcp_socket
+                    .iter()
+                    .for_each(|tcp| net::validate_port_or_name(&tcp.port, &path.child("port"), errors));
             }
             "grpc" => {
                 let port = self.grpc.map(|grpc| IntOrString::Int(grpc.port)).unwrap_or_default();
@@ -88,7 +90,7 @@ fn validate_http_get(http: &HTTPGetAction, path: &Path, errors: &mut Errors) {
 
 /// Liveness, readiness and startup.
 pub fn validate_probes(container: &Container, path: &Path, errors: &mut Errors) {
-    let mut must_be_1 = |probe: &Probe, path: &Path, errors: &mut Errors| {
+    let must_be_1 = |probe: &Probe, path: &Path, errors: &mut Errors| {
         validate_probe(probe, path, errors);
         let threshold = probe.success_threshold.unwrap_or_default();
         if threshold != 1 {
@@ -165,10 +167,42 @@ pub fn validate_lifecycle(container: &Container, around: &Surroundings<'_>, path
 
 /// The signals with names of their own; real-time ones are counted from both ends.
 const LINUX_SIGNALS: &[&str] = &[
-    "SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT", "SIGIO",
-    "SIGIOT", "SIGKILL", "SIGPIPE", "SIGPOLL", "SIGPROF", "SIGPWR", "SIGQUIT", "SIGRTMAX", "SIGRTMIN", "SIGSEGV",
-    "SIGSTKFLT", "SIGSTOP", "SIGSYS", "SIGTERM", "SIGTRAP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGUSR1",
-    "SIGUSR2", "SIGVTALRM", "SIGWINCH", "SIGXCPU", "SIGXFSZ",
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMIN",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
 ];
 
 fn is_linux_signal(signal: &str) -> bool {

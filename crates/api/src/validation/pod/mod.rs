@@ -37,7 +37,7 @@ mod windows;
 
 pub use affinity::{validate_node_selector, validate_node_selector_term};
 pub use claim::{validate_claim_spec, validate_template_meta};
-pub use resources::{validate_quantity, validate_quantity_value, validate_resource_name};
+pub use resources::validate_resource_name;
 pub use tolerations::{validate_taint_effect, validate_tolerations};
 
 /// The annotation on Pods that a kubelet runs from files of its own.

@@ -144,7 +144,11 @@ fn validate_signer_name(signer: &str, path: &Path, errors: &mut Errors) {
         Some((domain, name)) if domain.contains('.') && !name.is_empty() => {
             check(names::is_dns1123_subdomain(domain), signer, path, errors);
         }
-        _ => errors.invalid(path, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"),
+        _ => errors.invalid(
+            path,
+            signer,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ),
     }
 }
 
@@ -177,7 +181,8 @@ fn validate_certificate(
         ("keyPath", &certificate.key_path),
         ("certificateChainPath", &certificate.certificate_chain_path),
     ];
-    let files = files.iter().filter_map(|(field, file)| Some((field, file.as_deref().filter(|file| !file.is_empty())?)));
+    let files =
+        files.iter().filter_map(|(field, file)| Some((field, file.as_deref().filter(|file| !file.is_empty())?)));
     let mut has_file = false;
     for (field, file) in files {
         has_file = true;

@@ -25,7 +25,7 @@ struct Source {
     name: &'static str,
     at: &'static str,
     is_used: fn(&Volume) -> bool,
-    validate: fn(&Volume, bool, &Path, &mut Errors),
+    validate: fn(&Volume, &Path, &mut Errors),
 }
 
 macro_rules! source {
@@ -37,30 +37,13 @@ macro_rules! source {
             name: $name,
             at: $at,
             is_used: |volume| volume.$field.is_some(),
-            validate: |volume, is_pod, path, errors| {
+            validate: |volume, path, errors| {
                 if let Some(source) = &volume.$field {
-                    Rule::apply($rule, source, is_pod, path, errors);
+                    $rule(source, path, errors);
                 }
             },
         }
     };
-}
-
-/// A rule for a source; only some care whether it is a Pod's or a template's.
-trait Rule<T, Arguments> {
-    fn apply(self, source: &T, is_pod: bool, path: &Path, errors: &mut Errors);
-}
-
-impl<T, F: Fn(&T, &Path, &mut Errors)> Rule<T, ((), ())> for F {
-    fn apply(self, source: &T, _is_pod: bool, path: &Path, errors: &mut Errors) {
-        self(source, path, errors);
-    }
-}
-
-impl<T, F: Fn(&T, bool, &Path, &mut Errors)> Rule<T, ()> for F {
-    fn apply(self, source: &T, is_pod: bool, path: &Path, errors: &mut Errors) {
-        self(source, is_pod, path, errors);
-    }
 }
 
 const SOURCES: &[Source] = &[
@@ -135,7 +118,7 @@ pub fn validate<'a>(around: &Surroundings<'a>, path: &Path, errors: &mut Errors)
 fn validate_source(volume: &Volume, is_pod: bool, pod_name: Option<&str>, path: &Path, errors: &mut Errors) {
     let mut used = SOURCES.iter().filter(|source| (source.is_used)(volume));
     let Some(source) = used.next() else { return errors.required(path, "must specify a volume type") };
-    (source.validate)(volume, is_pod, &path.child(source.at), errors);
+    (source.validate)(volume, &path.child(source.at), errors);
     for other in used {
         errors.forbidden(&path.child(other.name), "may not specify more than 1 volume type");
     }
@@ -146,6 +129,10 @@ fn validate_source(volume: &Volume, is_pod: bool, pod_name: Option<&str>, path: 
         let why = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName \
                    is specified.";
         errors.invalid(&path.child("name"), &volume.name, why);
+    }
+    // A template may leave the image to who makes Pods of it.
+    if is_pod && volume.image.as_ref().is_some_and(|image| image.reference.as_deref().unwrap_or_default().is_empty()) {
+        errors.required(&path.child("image").child("reference"), "");
     }
     if let (Some(_), Some(pod_name), false) = (&volume.ephemeral, pod_name, volume.name.is_empty()) {
         let claim = format!("{pod_name}-{}", volume.name);
@@ -275,9 +262,6 @@ fn ephemeral(source: &EphemeralVolumeSource, path: &Path, errors: &mut Errors) {
     claim::validate_claim_spec(&template.spec, &path.child("spec"), errors);
 }
 
-fn image(source: &ImageVolumeSource, is_pod: bool, path: &Path, errors: &mut Errors) {
-    if is_pod && source.reference.as_deref().unwrap_or_default().is_empty() {
-        errors.required(&path.child("reference"), "");
-    }
+fn image(source: &ImageVolumeSource, path: &Path, errors: &mut Errors) {
     validate_choice(source.pull_policy.as_deref(), PULL_POLICIES, &path.child("pullPolicy"), errors);
 }

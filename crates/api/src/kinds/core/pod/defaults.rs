@@ -277,7 +277,9 @@ fn requirements(requirements: &mut ResourceRequirements) {
 pub fn canonical(list: &mut Option<BTreeMap<String, Quantity>>) {
     for quantity in list.iter_mut().flat_map(BTreeMap::values_mut) {
         match quantity::Quantity::from_str(&quantity.0) {
-            Ok(amount) if !amount.is_multiple_of_milli(1) => *quantity = quantity::Quantity::milli(amount.to_milli()).to_text(),
+            Ok(amount) if !amount.is_multiple_of_milli(1) => {
+                *quantity = quantity::Quantity::milli(amount.to_milli()).to_text()
+            }
             Ok(_) => quantity.0 = quantity::canonical(&quantity.0).unwrap_or_else(|_| quantity.0.clone()),
             Err(_) => {}
         }
@@ -313,7 +315,9 @@ fn status(status: &mut PodStatus) {
         Some(_) => {}
         None => status.pod_ip = first,
     }
-    for container in [&mut status.init_container_statuses, &mut status.container_statuses].into_iter().flatten().flatten() {
+    for container in
+        [&mut status.init_container_statuses, &mut status.container_statuses].into_iter().flatten().flatten()
+    {
         canonical(&mut container.allocated_resources);
         if let Some(resources) = &mut container.resources {
             requirements(resources);

@@ -116,7 +116,8 @@ pub fn set_pod_level_defaults(spec: &mut PodSpec) {
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(spec: &PodSpec) -> &'static str {
     let computed = |list: Option<&ResourceList>| -> ResourceList {
-        let counts = |name: &str, quantity: &Quantity| matches!(name, "cpu" | "memory") && Amount::of(quantity).sign() > 0;
+        let counts =
+            |name: &str, quantity: &Quantity| matches!(name, "cpu" | "memory") && Amount::of(quantity).sign() > 0;
         let list = list.into_iter().flatten().filter(|(name, quantity)| counts(name, quantity));
         list.map(|(name, quantity)| (name.clone(), quantity.clone())).collect()
     };

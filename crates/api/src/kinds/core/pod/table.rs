@@ -18,7 +18,10 @@ pub fn columns() -> Vec<Column> {
              has restarted.",
         ),
         AGE_COLUMN,
-        wide("IP", "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated."),
+        wide(
+            "IP",
+            "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.",
+        ),
         wide("Node", "The name of the node that this pod is assigned to."),
         wide("Nominated Node", "The node that is expected to make room for this pod by preempting others."),
         wide("Readiness Gates", "How many of the pod's readiness gates are true."),
@@ -54,7 +57,12 @@ fn readiness_gates(pod: &Pod) -> String {
 }
 
 fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a str> {
-    status.conditions.iter().flatten().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == kind)
+        .map(|condition| condition.status.as_str())
 }
 
 /// How often containers were restarted, and when last.
@@ -177,9 +185,10 @@ impl Summary {
 }
 
 fn first_reason(status: &PodStatus) -> String {
-    let gated = status.conditions.iter().flatten().any(|condition| {
-        condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("SchedulingGated")
-    });
+    let gated =
+        status.conditions.iter().flatten().any(|condition| {
+            condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("SchedulingGated")
+        });
     match status.reason.as_deref() {
         _ if gated => "SchedulingGated".into(),
         Some(reason) if !reason.is_empty() => reason.into(),

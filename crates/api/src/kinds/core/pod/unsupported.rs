@@ -110,6 +110,9 @@ fn sentence(path: &Path, effect: &str) -> String {
 /// What would be dangerous to ignore is refused: a container without the device it claims.
 pub fn refuse(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
-        errors.forbidden(&path.child("resourceClaims"), "not supported by Skiff yet: no driver would prepare the devices");
+        errors.forbidden(
+            &path.child("resourceClaims"),
+            "not supported by Skiff yet: no driver would prepare the devices",
+        );
     }
 }

@@ -86,8 +86,12 @@ pub fn deprecated_node_label(label: &str) -> Option<&'static str> {
         "failure-domain.beta.kubernetes.io/region" => {
             "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead"
         }
-        "failure-domain.beta.kubernetes.io/zone" => "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
-        "beta.kubernetes.io/instance-type" => "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
+        "failure-domain.beta.kubernetes.io/zone" => {
+            "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"
+        }
+        "beta.kubernetes.io/instance-type" => {
+            "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"
+        }
         "app.kubernetes.io/created-by" => "deprecated since v1.9",
         "scheduler.alpha.kubernetes.io/preferAvoidPods" => "deprecated since v1.22; use Taints and Tolerations instead",
         "node-role.kubernetes.io/master" => "use \"node-role.kubernetes.io/control-plane\" instead",
@@ -156,7 +160,10 @@ impl Warnings {
                 "non-functional in v1.16+; use the \"priorityClassName\" field instead",
             ),
             ("security.alpha.kubernetes.io/sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
-            ("security.alpha.kubernetes.io/unsafe-sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
+            (
+                "security.alpha.kubernetes.io/unsafe-sysctls",
+                "non-functional in v1.11+; use the \"sysctls\" field instead",
+            ),
         ];
         const SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
         const APP_ARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";

@@ -32,7 +32,8 @@ pub fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
     }
     if needs_node_ports(old) && needs_node_ports(new) {
         let taken: BTreeSet<_> = node_ports(old).intersection(&node_ports(new)).copied().collect();
-        let by_name: BTreeMap<_, _> = old.ports.iter().flatten().map(|port| (text(&port.name), port.node_port)).collect();
+        let by_name: BTreeMap<_, _> =
+            old.ports.iter().flatten().map(|port| (text(&port.name), port.node_port)).collect();
         for port in new.ports.iter_mut().flatten().filter(|port| port.node_port.unwrap_or(0) == 0) {
             let known = by_name.get(text(&port.name)).copied().flatten();
             port.node_port = known.filter(|known| !taken.contains(known));

@@ -16,7 +16,8 @@ use crate::{
     field::{Errors, Path},
     names::{self, parse_ip_sloppy},
     validation::{
-        meta::validate_labels, net, validate_choice, validate_dns_label, validate_dns_subdomain, validate_qualified_name,
+        meta::validate_labels, net, validate_choice, validate_dns_label, validate_dns_subdomain,
+        validate_qualified_name,
     },
 };
 
@@ -59,11 +60,11 @@ pub fn validate(service: &Service, errors: &mut Errors) {
 }
 
 fn validate_topology_annotations(annotations: &BTreeMap<String, String>, errors: &mut Errors) {
-    if let (Some(mode), Some(hints)) = (annotations.get(TOPOLOGY_MODE), annotations.get(TOPOLOGY_HINTS)) {
-        if mode != hints {
-            let path = Path::new("metadata").child("annotations").key(TOPOLOGY_MODE);
-            errors.invalid(&path, mode, format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified"));
-        }
+    if let (Some(mode), Some(hints)) = (annotations.get(TOPOLOGY_MODE), annotations.get(TOPOLOGY_HINTS))
+        && mode != hints
+    {
+        let path = Path::new("metadata").child("annotations").key(TOPOLOGY_MODE);
+        errors.invalid(&path, mode, format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified"));
     }
 }
 
@@ -226,10 +227,8 @@ fn validate_families(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
             errors.duplicate(&path, family);
         }
     }
-    if let Some(policy) = &spec.ip_family_policy {
-        if !IP_FAMILY_POLICIES.contains(&policy.as_str()) {
-            errors.not_supported(&path.child("ipFamilyPolicy"), policy, IP_FAMILY_POLICIES);
-        }
+    if let Some(policy) = spec.ip_family_policy.as_deref().filter(|name| !IP_FAMILY_POLICIES.contains(name)) {
+        errors.not_supported(&path.child("ipFamilyPolicy"), policy, IP_FAMILY_POLICIES);
     }
 }
 
@@ -373,6 +372,22 @@ pub fn warnings(service: &Service) -> Vec<String> {
     }
     if text(&spec.traffic_distribution) == "PreferClose" {
         warnings.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
+    }
+    warnings.extend(not_honoured(spec));
+    warnings
+}
+
+/// What upstream's proxy does and this cluster's does not.
+fn not_honoured(spec: &ServiceSpec) -> Vec<String> {
+    let sctp = spec.ports.iter().flatten().enumerate().filter(|(_, port)| text(&port.protocol) == "SCTP");
+    let mut warnings: Vec<_> = sctp
+        .map(|(index, _)| format!("spec.ports[{index}].protocol: SCTP is stored, but not carried by this cluster"))
+        .collect();
+    if spec.load_balancer_source_ranges.as_ref().is_some_and(|ranges| !ranges.is_empty()) {
+        warnings.push("spec.loadBalancerSourceRanges is stored, but not enforced by this cluster".into());
+    }
+    if spec.traffic_distribution.is_some() {
+        warnings.push("spec.trafficDistribution is stored, but has no effect in this cluster".into());
     }
     warnings
 }

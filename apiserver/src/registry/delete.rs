@@ -1,0 +1,198 @@
+//! DELETE of one object and of a collection.
+
+use std::sync::Arc;
+
+use api::{Object, Status, object::ObjectExt};
+use bytes::Bytes;
+use store::{Precondition, Revision};
+
+use super::{
+    commit::{Put, Refused},
+    decode,
+    deletion::{Deletion, answers_object, decide, orphans_by_default},
+};
+use crate::{
+    Server,
+    admission::Operation,
+    allocation,
+    cache::{Entry, key, unavailable},
+    call::Call,
+    options::DeleteOptions,
+    respond::{Answer, parse},
+};
+
+/// How often a deletion is decided again because the object moved under it.
+const ATTEMPTS_MAX: usize = 64;
+
+/// How a deletion ended.
+enum Deleted {
+    /// Gone; its last state.
+    Gone(Object, Bytes),
+    /// Still there, marked.
+    Marked(Bytes),
+    /// Still there, as before.
+    Pending(Object, Bytes),
+}
+
+/// The object at the time of a decision.
+struct Current {
+    object: Object,
+    revision: Revision,
+    /// In stored form, stamped.
+    bytes: Bytes,
+}
+
+impl Server {
+    pub(super) async fn delete(&self, call: &Call) -> Result<Answer, Status> {
+        let options = delete_options(call)?;
+        let deleted = self.delete_object(call, call.name(), &options).await?;
+        let descriptor = call.descriptor();
+        let status = |object: &Object| Status::deleted(call.resource(), call.name(), object.uid());
+        // Upstream says so only to the oldest of its clients.
+        let accepted = if options.orphan_dependents == Some(false) { 202 } else { 200 };
+        Ok(match deleted {
+            Deleted::Gone(_, bytes) if answers_object(descriptor) => Answer::Object { code: 200, bytes },
+            Deleted::Gone(object, _) => Answer::Status(status(&object)),
+            Deleted::Marked(bytes) => Answer::Object { code: accepted, bytes },
+            Deleted::Pending(_, bytes) if answers_object(descriptor) => Answer::Object { code: accepted, bytes },
+            Deleted::Pending(object, _) => Answer::Status(status(&object)),
+        })
+    }
+
+    /// Deletes what the parameters select, one by one. Answers the list of what was selected.
+    pub(super) async fn delete_collection(&self, call: &Call) -> Result<Answer, Status> {
+        let options = delete_options(call)?;
+        let list = self.page(call).await?;
+        for entry in &list.entries {
+            match self.delete_object_of(call, entry, &options).await {
+                Ok(_) => {}
+                Err(status) if status.code == 404 => {}
+                Err(status) => return Err(status),
+            }
+        }
+        Ok(Answer::List(list))
+    }
+
+    async fn delete_object_of(&self, call: &Call, entry: &Entry, options: &DeleteOptions) -> Result<Deleted, Status> {
+        let mut path = entry.key.split('/').skip(1);
+        let (namespace, name) = match call.descriptor().is_namespaced() {
+            true => (path.next().unwrap_or_default(), path.next().unwrap_or_default()),
+            false => ("", path.next().unwrap_or_default()),
+        };
+        self.delete_in(call, namespace, name, options).await
+    }
+
+    async fn delete_object(&self, call: &Call, name: &str, options: &DeleteOptions) -> Result<Deleted, Status> {
+        self.delete_in(call, call.namespace(), name, options).await
+    }
+
+    async fn delete_in(&self, call: &Call, namespace: &str, name: &str, options: &DeleteOptions) -> Result<Deleted, Status> {
+        let key = key(call.kind, namespace, name);
+        let cached = self.cache.resource(&call.descriptor().stored_as).get(&key);
+        let mut current = cached.map(|entry| present(call, &entry));
+        let mut is_fresh = false;
+        for _ in 0..ATTEMPTS_MAX {
+            let refused = match &current {
+                Some(current) => self.delete_once(call, &key, namespace, name, options, current).await,
+                None => Err(Refused::Failed(Status::not_found(call.resource(), name))),
+            };
+            let moved_to = match refused {
+                Ok(deleted) => return Ok(deleted),
+                Err(Refused::Failed(status)) if is_fresh => return Err(status),
+                Err(Refused::Failed(status)) => {
+                    let (entry, _) = self.store.get(&key).await.map_err(unavailable)?;
+                    if entry.as_ref().map(|entry| entry.revision) == current.as_ref().map(|current| current.revision) {
+                        return Err(status);
+                    }
+                    entry
+                }
+                Err(Refused::Moved(entry)) => entry,
+                Err(Refused::ClaimLost) => continue,
+            };
+            is_fresh = true;
+            current = moved_to.map(|entry| {
+                let bytes = api::encoding::stamp(&entry.value, entry.revision);
+                Current { object: call.kind.from_stored(parse(&bytes)), revision: entry.revision, bytes }
+            });
+        }
+        Err(Status::modified(call.resource(), name))
+    }
+
+    async fn delete_once(
+        &self,
+        call: &Call,
+        key: &store::Key,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+        current: &Current,
+    ) -> Result<Deleted, Refused> {
+        let old = &current.object;
+        check_preconditions(call, name, options, old).map_err(Refused::Failed)?;
+        let mut attributes = self.attributes(call, Operation::Delete, name, Some(old));
+        (attributes.namespace, attributes.dry_run) = (namespace, options.dry_run);
+        for step in &self.admission {
+            step.validate(&attributes, old).await.map_err(Refused::Failed)?;
+        }
+        match decide(call.descriptor(), old, options, self.clock.now()) {
+            Deletion::Pending => Ok(Deleted::Pending(old.clone(), current.bytes.clone())),
+            Deletion::Mark(object) => {
+                let precondition = Precondition::Revision(current.revision);
+                let put = Put { call, key: key.clone(), object, precondition, claims: Vec::new() };
+                Ok(Deleted::Marked(self.put(put, options.dry_run).await?))
+            }
+            Deletion::Now if options.dry_run => Ok(Deleted::Gone(old.clone(), current.bytes.clone())),
+            Deletion::Now => {
+                let claims = allocation::claims(&attributes, None).map_err(Refused::Failed)?;
+                self.remove(key.clone(), current.revision, claims).await?;
+                Ok(Deleted::Gone(old.clone(), current.bytes.clone()))
+            }
+        }
+    }
+}
+
+fn present(call: &Call, entry: &Arc<Entry>) -> Current {
+    Current { object: call.kind.from_stored(parse(&entry.bytes)), revision: entry.revision, bytes: entry.bytes.clone() }
+}
+
+fn delete_options(call: &Call) -> Result<DeleteOptions, Status> {
+    let options = match call.body.is_empty() {
+        true => DeleteOptions::from_query(&call.options),
+        false => {
+            let mut options = DeleteOptions::from_body(&decode::value(call)?)?;
+            options.dry_run |= call.options.dry_run;
+            options
+        }
+    };
+    options.validate()?;
+    if orphans_by_default(call.descriptor())
+        && call.descriptor().kind == "Job"
+        && options.propagation_policy.is_none()
+        && options.orphan_dependents.is_none()
+    {
+        call.warnings.push(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
+             or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
+    Ok(options)
+}
+
+fn check_preconditions(call: &Call, name: &str, options: &DeleteOptions, old: &Object) -> Result<(), Status> {
+    let (uid, version) = (old.uid(), old.resource_version());
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
+        let why = format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
+             The object might have been deleted and then recreated"
+        );
+        return Err(Status::conflict(call.resource(), name, &why));
+    }
+    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
+        let why = format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). \
+             The object might have been modified"
+        );
+        return Err(Status::conflict(call.resource(), name, &why));
+    }
+    Ok(())
+}

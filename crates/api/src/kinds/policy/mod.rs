@@ -1,0 +1,3 @@
+//! Kinds of policy.
+
+mod pod_disruption_budget;
