@@ -110,7 +110,11 @@ async fn resource(
     if !kind.descriptor().is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces" {
         return Err(Status::no_such_path());
     }
-    let options = Options::parse(parts.uri.query().unwrap_or_default(), options_kind(&info.verb))?;
+    let options = match info.subresource.as_str() {
+        // The query is for what is behind the proxy.
+        "proxy" => Options::default(),
+        _ => Options::parse(parts.uri.query().unwrap_or_default(), options_kind(&info.verb))?,
+    };
     let mut call = Call { kind, info, user, options, parts, body: Bytes::new(), warnings };
     if let Some(handler) = subresources::find(&call.info.group, &call.info.resource, &call.info.subresource) {
         return handler(server.clone(), call, body).await;
@@ -157,7 +161,7 @@ async fn plain(server: &Arc<Server>, info: &RequestInfo, parts: &Parts) -> Resul
         ["apis", group] => discovery::group(group),
         ["api", version] => discovery::resources("", version),
         ["apis", group, version] => discovery::resources(group, version),
-        ["openapi", rest @ ..] => openapi::answer(rest, &parts.headers, parts.uri.query().unwrap_or_default()),
+        ["openapi", rest @ ..] => openapi::answer(rest, &parts.headers),
         [".well-known", "openid-configuration"] => Ok(json_response(&server.auth.openid_configuration())),
         ["openid", "v1", "jwks"] => {
             let keys = serde_json::to_vec(&server.auth.jwks()).unwrap_or_default();

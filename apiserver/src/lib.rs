@@ -11,7 +11,7 @@
 pub mod admission;
 pub mod allocation;
 pub mod auth;
-mod bootstrap;
+pub mod bootstrap;
 pub mod cache;
 pub mod call;
 mod discovery;
@@ -22,6 +22,7 @@ mod metrics;
 mod negotiate;
 mod openapi;
 pub mod options;
+pub mod pki;
 pub mod registry;
 pub mod request;
 pub mod respond;

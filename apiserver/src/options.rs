@@ -1,6 +1,9 @@
 //! The query parameters of requests for resources, decoded and validated.
 
-use api::{Errors, Path, Status, strict::FieldValidation, validation::meta::validate_field_manager};
+use api::{
+    Errors, Object, Path, Status, object::ObjectExt, status::GroupResource, strict::FieldValidation,
+    validation::meta::validate_field_manager,
+};
 use serde_json::Value;
 
 /// The parameters of all verbs in one record. Numbers and words are checked, combinations are not.
@@ -33,8 +36,13 @@ impl Options {
     pub fn parse(query: &str, kind: &str) -> Result<Self, Status> {
         let mut options = Self::default();
         let mut errors = Errors::default();
+        let mut seen: Vec<String> = Vec::new();
+        // Of repeated parameters the first counts, as for authorization (`RequestInfo`).
         for (name, value) in pairs(query) {
-            options.set(&name, value, &mut errors)?;
+            if !seen.contains(&name) {
+                options.set(&name, value, &mut errors)?;
+                seen.push(name);
+            }
         }
         validate_field_manager(&options.field_manager, &Path::new("fieldManager"), &mut errors);
         invalid_unless_empty(kind, errors)?;
@@ -88,7 +96,8 @@ fn field_validation(value: &str, errors: &mut Errors) -> FieldValidation {
     })
 }
 
-fn is_true(value: &str) -> bool {
+/// How a query parameter that is a flag reads; present means true.
+pub fn is_true(value: &str) -> bool {
     !matches!(value, "false" | "False" | "0")
 }
 
@@ -165,6 +174,26 @@ impl DeleteOptions {
         };
         invalid_unless_empty("DeleteOptions", errors)?;
         Ok(options)
+    }
+
+    /// 409 unless the object is the one, and in the state, that the preconditions ask for.
+    pub fn check(&self, resource: GroupResource<'_>, name: &str, object: &Object) -> Result<(), Status> {
+        let (uid, version) = (object.uid(), object.resource_version());
+        if let Some(wanted) = self.uid.as_deref().filter(|wanted| *wanted != uid) {
+            let why = format!(
+                "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
+                 The object might have been deleted and then recreated"
+            );
+            return Err(Status::conflict(resource, name, &why));
+        }
+        if let Some(wanted) = self.resource_version.as_deref().filter(|wanted| *wanted != version) {
+            let why = format!(
+                "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record \
+                 ({version}). The object might have been modified"
+            );
+            return Err(Status::conflict(resource, name, &why));
+        }
+        Ok(())
     }
 
     pub fn validate(&self) -> Result<(), Status> {

@@ -1,6 +1,9 @@
 //! What a request is about: the one parser of paths under `/api` and `/apis`.
 
+use api::selector::FieldSelector;
 use http::Method;
+
+use crate::options::{is_true, pairs};
 
 /// Who makes a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,9 +46,9 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, for proxies: `/healthz`.
     pub rest: String,
-    /// Of list, watch and deletecollection, percent-decoded; empty where there is none. The Node authorizer
-    /// lets a kubelet list Pods only with `spec.nodeName=<itself>`.
-    pub field_selector: String,
+    /// Of list, watch and deletecollection; selects everything where there is none, or one that cannot be read
+    /// (which is refused later). The Node authorizer lets a kubelet list Pods only with `spec.nodeName=<itself>`.
+    pub field_selector: FieldSelector,
 }
 
 impl RequestInfo {
@@ -82,17 +85,18 @@ impl RequestInfo {
         }
         info.verb = resource_verb(method, &info.name, query, old_style_watch).into();
         if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") && info.name.is_empty() {
-            info.field_selector = parameter(query, "fieldSelector").unwrap_or_default();
+            let text = parameter(query, "fieldSelector").unwrap_or_default();
+            info.field_selector = FieldSelector::parse(&text).unwrap_or_default();
             // A field selector on the name makes it a request about one object (upstream does so).
-            info.name = name_selected(&info.field_selector).unwrap_or_default();
+            let name = info.field_selector.exact("metadata.name").filter(|name| is_path_segment(name));
+            info.name = name.unwrap_or_default().into();
         }
         info
     }
 }
 
 fn resource_verb(method: &Method, name: &str, query: &str, old_style_watch: bool) -> &'static str {
-    let watch = old_style_watch
-        || query.split('&').any(|pair| matches!(pair, "watch" | "watch=true" | "watch=1" | "watch=True" | "watch=t"));
+    let watch = old_style_watch || parameter(query, "watch").is_some_and(|value| is_true(&value));
     match (method.as_str(), name.is_empty()) {
         ("GET" | "HEAD", _) if watch => "watch",
         ("GET" | "HEAD", true) => "list",
@@ -106,32 +110,13 @@ fn resource_verb(method: &Method, name: &str, query: &str, old_style_watch: bool
     }
 }
 
-/// The decoded value of a query parameter.
-pub fn parameter(query: &str, name: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
-    let mut decoded = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let escaped = tail.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        rest = match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                &tail[2..]
-            }
-            None => {
-                decoded.push(if byte == b'+' { b' ' } else { byte });
-                tail
-            }
-        };
-    }
-    Some(String::from_utf8_lossy(&decoded).into_owned())
+/// The first value of a query parameter, as `Options` reads it: what was authorized is what is done.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    pairs(query).find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
-fn name_selected(field_selector: &str) -> Option<String> {
-    let terms = field_selector.split(',').map(str::trim);
-    let name = terms.filter_map(|term| term.strip_prefix("metadata.name=")).next()?.trim_start_matches('=');
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    (!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned())
+fn is_path_segment(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '%'])
 }
 
 #[cfg(test)]
@@ -161,6 +146,16 @@ mod tests {
             ),
             ("GET", "/healthz", "", "get / ns= name= sub= rest="),
             ("GET", "/api/v1/pods", "fieldSelector=metadata.name%3Dx", "list /pods ns= name=x sub= rest="),
+            // An escaped comma is part of a value, and of repeated parameters the first counts.
+            ("GET", "/api/v1/pods", "fieldSelector=a!%3Db%5C,metadata.name%3Dx", "list /pods ns= name= sub= rest="),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=a%3Db&fieldSelector=metadata.name%3Dx",
+                "list /pods ns= name= sub= rest=",
+            ),
+            ("GET", "/api/v1/pods", "w%61tch=yes", "watch /pods ns= name= sub= rest="),
+            ("GET", "/api/v1/pods", "watch=false&watch=true", "list /pods ns= name= sub= rest="),
         ];
         for (method, path, query, expected) in rows {
             assert_eq!(parse(method, path, query), expected);

@@ -14,7 +14,10 @@ use super::{
     authorize::{self, MASTERS},
     rbac::service_account_user,
 };
-use crate::request::{RequestInfo, User};
+use crate::{
+    options::percent_decode,
+    request::{RequestInfo, User},
+};
 
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
@@ -195,7 +198,7 @@ fn wanted_user(headers: &HeaderMap) -> Result<Option<User>, Status> {
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in headers.keys() {
         if let Some(key) = name.as_str().strip_prefix(EXTRA_PREFIX) {
-            extra.entry(unescaped(key)).or_default().extend(texts(name.as_str()));
+            extra.entry(percent_decode(key)).or_default().extend(texts(name.as_str()));
         }
     }
     let user = User {
@@ -209,11 +212,6 @@ fn wanted_user(headers: &HeaderMap) -> Result<Option<User>, Status> {
         (true, false) => Err(Status::bad_request(format!("requested {user:?} without impersonating a user name"))),
         (false, _) => Ok(Some(user)),
     }
-}
-
-/// Keys are percent-encoded; one that does not decode is taken as it is.
-fn unescaped(key: &str) -> String {
-    crate::request::parameter(&format!("key={}", key.replace('+', "%2B")), "key").unwrap_or_else(|| key.to_owned())
 }
 
 /// Whether the name is one of the headers that [`Auth::impersonate`] reads.

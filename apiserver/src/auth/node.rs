@@ -249,10 +249,7 @@ fn related(node: &str, request: &RequestInfo, is_related: bool) -> Decision {
 }
 
 fn selects(request: &RequestInfo, field: &str, value: &str) -> bool {
-    request.field_selector.split(',').any(|term| {
-        let wanted = term.trim().strip_prefix(field).and_then(|rest| rest.strip_prefix('='));
-        wanted.is_some_and(|wanted| wanted.strip_prefix('=').unwrap_or(wanted) == value)
-    })
+    request.field_selector.exact(field) == Some(value)
 }
 
 /// The name is unknown on create; the NodeRestriction admission checks it.
@@ -385,6 +382,7 @@ mod tests {
             ("GET /api/v1/namespaces/a/pods/p", true),
             ("GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn1", true),
             ("GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn2", false),
+            ("GET /api/v1/pods?fieldSelector=metadata.namespace!%3Dz%5C,spec.nodeName%3Dn1", false),
             ("GET /api/v1/pods", false),
             ("PATCH /api/v1/namespaces/a/pods/p/status", true),
             ("PATCH /api/v1/namespaces/a/pods/p", false),

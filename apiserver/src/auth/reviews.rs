@@ -1,17 +1,17 @@
 //! The kinds that are questions: TokenReview, the access reviews, `kubectl auth can-i` and `whoami`.
 //! They are created, answered and never stored.
 
-use api::{Errors, Object, Path, Status};
+use api::{Errors, Object, Path, Status, selector::FieldSelector};
 use k8s_openapi::{
     api::{
         authentication::v1::{SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus, UserInfo},
         authorization::v1::{
-            FieldSelectorAttributes, LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule,
-            ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
-            SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
+            LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule, ResourceAttributes, ResourceRule,
+            SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview, SubjectAccessReviewSpec,
+            SubjectAccessReviewStatus, SubjectRulesReviewStatus,
         },
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{FieldSelectorRequirement, ObjectMeta, Time},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -128,7 +128,7 @@ impl Auth {
         validate_attributes(resource.as_ref(), path.as_ref(), &mut errors);
         must_be_empty(&review.metadata, "must be empty", &mut errors);
         accept("SelfSubjectAccessReview", errors)?;
-        review.status = Some(access_status(self.authorize(user, &request_of(resource.as_ref(), path.as_ref()))));
+        review.status = Some(self.status_of(user, resource.as_ref(), path.as_ref()));
         Ok(review)
     }
 
@@ -177,7 +177,24 @@ impl Auth {
             extra: spec.extra.clone().unwrap_or_default(),
         };
         let (resource, path) = (spec.resource_attributes.as_ref(), spec.non_resource_attributes.as_ref());
-        access_status(self.authorize(&user, &request_of(resource, path)))
+        self.status_of(&user, resource, path)
+    }
+
+    fn status_of(
+        &self,
+        user: &User,
+        resource: Option<&ResourceAttributes>,
+        path: Option<&NonResourceAttributes>,
+    ) -> SubjectAccessReviewStatus {
+        let (selector, ignored) = selector_of(resource);
+        let request = RequestInfo { field_selector: selector, ..request_of(resource, path) };
+        let decision = self.authorize(user, &request);
+        SubjectAccessReviewStatus {
+            allowed: decision.is_allow(),
+            denied: matches!(decision, Decision::Deny(_)).then_some(true),
+            reason: Some(decision.reason().to_owned()).filter(|reason| !reason.is_empty()),
+            evaluation_error: ignored,
+        }
     }
 }
 
@@ -203,15 +220,6 @@ fn user_info(user: &User) -> UserInfo {
     }
 }
 
-fn access_status(decision: Decision) -> SubjectAccessReviewStatus {
-    SubjectAccessReviewStatus {
-        allowed: decision.is_allow(),
-        denied: matches!(decision, Decision::Deny(_)).then_some(true),
-        reason: Some(decision.reason().to_owned()).filter(|reason| !reason.is_empty()),
-        evaluation_error: None,
-    }
-}
-
 fn request_of(resource: Option<&ResourceAttributes>, path: Option<&NonResourceAttributes>) -> RequestInfo {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     match (resource, path) {
@@ -224,7 +232,6 @@ fn request_of(resource: Option<&ResourceAttributes>, path: Option<&NonResourceAt
             resource: text(&asked.resource),
             subresource: text(&asked.subresource),
             name: text(&asked.name),
-            field_selector: asked.field_selector.as_ref().map(selector_text).unwrap_or_default(),
             ..RequestInfo::default()
         },
         (None, Some(asked)) => RequestInfo { verb: text(&asked.verb), path: text(&asked.path), ..Default::default() },
@@ -232,21 +239,36 @@ fn request_of(resource: Option<&ResourceAttributes>, path: Option<&NonResourceAt
     }
 }
 
-/// Requirements that field selectors cannot express are left out: the question becomes a wider one.
-fn selector_text(selector: &FieldSelectorAttributes) -> String {
-    if let Some(raw) = &selector.raw_selector {
-        return raw.clone();
-    }
-    let terms = selector.requirements.iter().flatten().filter_map(|requirement| {
-        let sign = match requirement.operator.as_str() {
-            "In" => "=",
-            "NotIn" => "!=",
-            _ => return None,
-        };
-        let values = requirement.values.as_deref().unwrap_or_default();
-        (values.len() == 1).then(|| format!("{}{sign}{}", requirement.key, values[0]))
-    });
-    terms.collect::<Vec<_>>().join(",")
+/// The field selector of a question, and a sentence where not all of it could be used. To ignore a requirement
+/// makes the question wider, so the answer never promises too much.
+fn selector_of(asked: Option<&ResourceAttributes>) -> (FieldSelector, Option<String>) {
+    let Some(selector) = asked.and_then(|asked| asked.field_selector.as_ref()) else { return Default::default() };
+    let requirements = selector.requirements.as_deref().unwrap_or_default();
+    let terms: Vec<String> = requirements.iter().filter_map(selector_term).collect();
+    let parsed = match &selector.raw_selector {
+        Some(raw) if requirements.is_empty() => FieldSelector::parse(raw),
+        _ => FieldSelector::parse(&terms.join(",")),
+    };
+    let how = match (&parsed, terms.len()) {
+        (Ok(_), used) if used == requirements.len() => None,
+        (Err(_), _) | (Ok(_), 0) => Some("ignored"),
+        (Ok(_), _) => Some("partially ignored"),
+    };
+    let sentence = how.map(|how| format!("spec.resourceAttributes.fieldSelector {how} due to parse error"));
+    (parsed.unwrap_or_default(), sentence)
+}
+
+/// `None` for what a field selector cannot express.
+fn selector_term(requirement: &FieldSelectorRequirement) -> Option<String> {
+    let sign = match requirement.operator.as_str() {
+        "In" => "=",
+        "NotIn" => "!=",
+        _ => return None,
+    };
+    let [value] = requirement.values.as_deref().unwrap_or_default() else { return None };
+    let value = value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=");
+    let key = Some(&requirement.key).filter(|key| !key.contains(['\\', ',', '=', '!']))?;
+    Some(format!("{key}{sign}{value}"))
 }
 
 fn must_be_empty(meta: &ObjectMeta, detail: &str, errors: &mut Errors) {
@@ -349,6 +371,35 @@ mod tests {
             answer["status"]["resourceRules"],
             json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}])
         );
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_may_list_its_own_pods_only() {
+        let (auth, root) = (Cluster::default().auth(), user("root", &[]));
+        let rows = [
+            (json!({"rawSelector": "spec.nodeName=n1"}), true, json!(null)),
+            (
+                json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n1"]}]}),
+                true,
+                json!(null),
+            ),
+            (
+                json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n2"]}]}),
+                false,
+                json!(null),
+            ),
+            (
+                json!({"requirements": [{"key": "spec.nodeName", "operator": "Exists"}]}),
+                false,
+                json!("spec.resourceAttributes.fieldSelector ignored due to parse error"),
+            ),
+        ];
+        for (selector, allowed, error) in rows {
+            let about = json!({"spec": {"user": "system:node:n1", "groups": ["system:nodes"],
+                "resourceAttributes": {"verb": "list", "resource": "pods", "fieldSelector": selector}}});
+            let status = review(&auth, &root, "subjectaccessreviews", about).await.unwrap()["status"].clone();
+            assert_eq!((&status["allowed"], &status["evaluationError"]), (&json!(allowed), &error), "{selector}");
+        }
     }
 
     #[tokio::test]

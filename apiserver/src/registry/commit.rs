@@ -72,7 +72,11 @@ impl Server {
         let revision = match self.store.commit(writes).await {
             Ok(revision) => revision,
             Err(store::Error::Precondition { index: 0, current }) => return Err(Refused::Moved(current)),
-            Err(store::Error::Precondition { .. }) => return Err(Refused::ClaimLost),
+            Err(store::Error::Precondition { .. }) => {
+                // The next decision must see who has taken it.
+                self.cache.consistent().await.map_err(Refused::Failed)?;
+                return Err(Refused::ClaimLost);
+            }
             Err(error) => return Err(Refused::Failed(unavailable(error))),
         };
         // It is committed; if the cache is late, the answer is right all the same.

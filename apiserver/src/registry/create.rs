@@ -82,7 +82,7 @@ impl Server {
             object.as_object_mut().and_then(|fields| fields.remove("status"));
         }
         meta::deduplicate_owners(call, &mut object);
-        let object = managed::created(self, call, object)?;
+        let object = managed::tracked(self, call, object, None);
         let object = call.kind.prepare_for_create(object)?;
         let mut object = self.admit(call, &attributes, object).await?;
         let claims = allocation::claims(&attributes, Some(&mut object))?;
@@ -115,6 +115,8 @@ impl Server {
             dry_run: call.options.dry_run,
             old,
             view: &*self.cache,
+            auth: &self.auth,
+            config: &self.config,
             clock: &self.clock,
             chance: &self.chance,
             warnings: &call.warnings,

@@ -24,8 +24,21 @@ pub(super) fn object(call: &Call) -> Result<Object, Status> {
 }
 
 /// The body as JSON, whatever it is and whatever it was written in.
-pub(super) fn value(call: &Call) -> Result<Value, Status> {
+pub(crate) fn value(call: &Call) -> Result<Value, Status> {
     decoded(call, None).map(|decoded| decoded.value)
+}
+
+/// The body of a patch, always JSON or (for apply) YAML. Duplicate fields are noticed here, unknown ones later.
+pub(super) fn patch(call: &Call, is_yaml: bool) -> Result<Value, Status> {
+    let undecodable = |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding patch: {error}"));
+    let decoded = match is_yaml {
+        true => strict::decode_yaml(&call.body, None).map_err(|error| undecodable(&error))?,
+        false => strict::decode_json(&call.body, None).map_err(|error| undecodable(&error))?,
+    };
+    let descriptor = call.descriptor();
+    let (value, warnings) = decoded.settle(call.options.field_validation, &descriptor.kind, &descriptor.version)?;
+    warnings.into_iter().for_each(|warning| call.warnings.push(warning));
+    Ok(value)
 }
 
 /// What a patch made of an object.

@@ -82,6 +82,11 @@ impl Server {
         self.delete_in(call, namespace, name, options).await
     }
 
+    /// Deletes the object that the request names, which may be a request for a subresource.
+    pub(crate) async fn delete_named(&self, call: &Call, options: &DeleteOptions) -> Result<(), Status> {
+        self.delete_object(call, call.name(), options).await.map(drop)
+    }
+
     async fn delete_object(&self, call: &Call, name: &str, options: &DeleteOptions) -> Result<Deleted, Status> {
         self.delete_in(call, call.namespace(), name, options).await
     }
@@ -128,7 +133,7 @@ impl Server {
         current: &Current,
     ) -> Result<Deleted, Refused> {
         let old = &current.object;
-        check_preconditions(call, name, options, old).map_err(Refused::Failed)?;
+        options.check(call.resource(), name, old).map_err(Refused::Failed)?;
         let mut attributes = self.attributes(call, Operation::Delete, name, Some(old));
         (attributes.namespace, attributes.dry_run) = (namespace, options.dry_run);
         for step in &self.admission {
@@ -176,23 +181,4 @@ fn delete_options(call: &Call) -> Result<DeleteOptions, Status> {
         );
     }
     Ok(options)
-}
-
-fn check_preconditions(call: &Call, name: &str, options: &DeleteOptions, old: &Object) -> Result<(), Status> {
-    let (uid, version) = (old.uid(), old.resource_version());
-    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
-        let why = format!(
-            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
-             The object might have been deleted and then recreated"
-        );
-        return Err(Status::conflict(call.resource(), name, &why));
-    }
-    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
-        let why = format!(
-            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). \
-             The object might have been modified"
-        );
-        return Err(Status::conflict(call.resource(), name, &why));
-    }
-    Ok(())
 }

@@ -1,37 +1,49 @@
 //! Who owns which field: the bridge to `api::apply`.
 
-use std::borrow::Cow;
+use api::{
+    Object, Status,
+    apply::{self, FieldSet, Writer, ignore_timestamps, reset_fields},
+    patch::PatchType,
+};
 
-use api::{Object, Status};
-use serde_json::Value;
-
+use super::decode::schema_of;
 use crate::{Server, call::Call};
 
-/// The ownership of a new object's fields.
-pub(super) fn created(_server: &Server, _call: &Call, object: Object) -> Result<Object, Status> {
-    Ok(object)
+/// Calls `act` with who makes the request.
+fn with_writer<T>(server: &Server, call: &Call, act: impl FnOnce(&Writer<'_>) -> T) -> T {
+    let descriptor = call.descriptor();
+    let (manager, api_version) = (call.manager(), descriptor.api_version());
+    let reset: FieldSet = reset_fields(descriptor, &call.info.subresource);
+    act(&Writer {
+        manager: &manager,
+        api_version: &api_version,
+        kind: &descriptor.kind,
+        subresource: &call.info.subresource,
+        now: server.clock.now(),
+        schema: schema_of(call),
+        reset: &reset,
+    })
 }
 
-/// The ownership of fields after a change that is no apply.
-pub(super) fn updated(_server: &Server, _call: &Call, object: Object, _old: &Object) -> Result<Object, Status> {
-    Ok(object)
+fn is_apply(call: &Call) -> bool {
+    call.info.verb == "patch" && PatchType::from_content_type(call.content_type()) == Some(PatchType::Apply)
+}
+
+/// Server-side apply: `config` laid over what there is.
+pub(super) fn applied(server: &Server, call: &Call, config: &Object, live: Option<&Object>) -> Result<Object, Status> {
+    with_writer(server, call, |writer| apply::apply(live, config, writer, call.options.force == Some(true)))
+}
+
+/// Records who set the fields of an object that is created (`old` is `None`) or changed. What was applied has
+/// its record already.
+pub(super) fn tracked(server: &Server, call: &Call, mut object: Object, old: Option<&Object>) -> Object {
+    if !is_apply(call) {
+        with_writer(server, call, |writer| apply::track_update(old, &mut object, writer));
+    }
+    object
 }
 
 /// Whether there is nothing to write: equal but for the times in managedFields.
 pub(super) fn is_same(object: &Object, old: &Object) -> bool {
-    without_times(object) == without_times(old)
-}
-
-fn without_times(object: &Object) -> Cow<'_, Object> {
-    if object.pointer("/metadata/managedFields").is_none() {
-        return Cow::Borrowed(object);
-    }
-    let mut object = object.clone();
-    let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
-    for entry in entries.into_iter().flatten() {
-        if let Some(fields) = entry.as_object_mut() {
-            fields.remove("time");
-        }
-    }
-    Cow::Owned(object)
+    object == old || ignore_timestamps(old, object.clone()) == *old
 }

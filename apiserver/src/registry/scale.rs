@@ -32,7 +32,7 @@ impl Server {
             }
             "patch" => {
                 let patch = patch::Patch::read(call)?;
-                Box::new(move |old| patch.apply_to_value(&scale_of(old)))
+                Box::new(move |old| patch.apply_to(&scale_of(old), api::schema::any()))
             }
             _ => return Err(Status::method_not_allowed()),
         };

@@ -41,7 +41,7 @@ impl Selection {
         // `RequestInfo` copies the selected name, so that authorization sees it.
         if fields.is_everything() && !info.name.is_empty() {
             fields = FieldSelector::equal("metadata.name", &info.name);
-        } else if !info.name.is_empty() && named.as_ref().is_some_and(|name| *name != info.name) {
+        } else if !info.name.is_empty() && named.as_deref() != Some(info.name.as_str()) {
             return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
         }
         let descriptor = kind.descriptor();

@@ -15,6 +15,7 @@ use crate::{
     cache::{key, unavailable},
     call::Call,
     respond::{Answer, parse},
+    subresources::parts::{OwnPart, validate_finalizers},
 };
 
 /// How often a change is decided again because the object moved under it.
@@ -29,6 +30,8 @@ pub enum Part {
     Status,
     /// `spec.finalizers` of a Namespace.
     Finalizers,
+    /// What a subresource's own rules allow.
+    Own(OwnPart),
     /// Whatever the change says; its author has seen to it.
     Whole,
 }
@@ -38,7 +41,7 @@ impl Part {
         match name {
             "status" => Some(Self::Status),
             "finalize" => Some(Self::Finalizers),
-            _ => None,
+            other => OwnPart::of_subresource(other).map(Self::Own),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Server {
     async fn change_once(&self, call: &Call, change: &Change<'_>, current: &Current) -> Result<Written, Refused> {
         let old = &current.object;
         let wished = (change.make)(Some(old)).map_err(Refused::Failed)?;
-        let object = self.prepare_change(call, change.part, wished, current).await.map_err(Refused::Failed)?;
+        let (object, claims) = self.prepare_change(call, change.part, wished, current).await.map_err(Refused::Failed)?;
         if managed::is_same(&object, old) {
             let bytes = api::encoding::encode(&call.kind.to_stored(old.clone()));
             return Ok(Written { bytes: api::encoding::stamp(&bytes, current.revision), created: false });
@@ -146,9 +149,6 @@ impl Server {
         if is_finished(&object, old) {
             return self.finish_deletion(call, key, object, current).await;
         }
-        let mut object = object;
-        let attributes = self.attributes(call, Operation::Update, call.name(), Some(old));
-        let claims = allocation::claims(&attributes, Some(&mut object)).map_err(Refused::Failed)?;
         let precondition = Precondition::Revision(current.revision);
         let bytes = self.put(Put { call, key, object, precondition, claims }, call.options.dry_run).await?;
         Ok(Written { bytes, created: false })
@@ -173,7 +173,13 @@ impl Server {
     }
 
     /// From what was wished for to what is committed.
-    async fn prepare_change(&self, call: &Call, part: Part, wished: Object, current: &Current) -> Result<Object, Status> {
+    async fn prepare_change(
+        &self,
+        call: &Call,
+        part: Part,
+        wished: Object,
+        current: &Current,
+    ) -> Result<(Object, Vec<store::Write>), Status> {
         let old = &current.object;
         let mut object = wished;
         meta::ensure_namespace(call, &mut object)?;
@@ -183,19 +189,25 @@ impl Server {
         object.set_metadata("resourceVersion", current.revision.to_string().into());
         meta::keep_system_fields(&mut object, old);
         keep_other_parts(call, part, &mut object, old);
-        let object = managed::updated(self, call, object, old)?;
+        let object = managed::tracked(self, call, object, Some(old));
         let object = match part {
             Part::Object => call.kind.prepare_for_update(object, old)?,
             Part::Status => call.kind.prepare_for_status_update(object, old)?,
+            Part::Own(part) => part.prepare(&object, old, self.clock.now())?,
             Part::Finalizers | Part::Whole => object,
         };
         let attributes = self.attributes(call, Operation::Update, call.name(), Some(old));
         let mut object = self.admit(call, &attributes, object).await?;
-        count_generation(call, &mut object, old);
+        let claims = allocation::claims(&attributes, Some(&mut object))?;
+        if part != Part::Whole {
+            count_generation(call, &mut object, old);
+        }
         let findings = match part {
-            Part::Object | Part::Whole => call.kind.validate_update(&object, old)?,
+            Part::Object => call.kind.validate_update(&object, old)?,
             Part::Status => call.kind.validate_status_update(&object, old)?,
-            Part::Finalizers => Errors::default(),
+            Part::Own(part) => part.validate(&object, old)?,
+            Part::Finalizers => validate_finalizers(&object),
+            Part::Whole => Errors::default(),
         };
         meta::validate_change(call, &object, old, findings)?;
         for warning in call.kind.warnings(&object, Some(old)) {
@@ -205,7 +217,7 @@ impl Server {
             step.validate(&attributes, &object).await?;
         }
         self.auth.check_grant(&call.user, &call.info, &object, Some(old))?;
-        Ok(object)
+        Ok((object, claims))
     }
 }
 
@@ -233,7 +245,7 @@ fn check_identity(call: &Call, object: &Object, current: &Current) -> Result<(),
 fn keep_other_parts(call: &Call, part: Part, object: &mut Object, old: &Object) {
     match part {
         Part::Object if call.descriptor().has_subresource("status") => copy(object, old, "status"),
-        Part::Object | Part::Whole => {}
+        Part::Object | Part::Own(_) | Part::Whole => {}
         Part::Status => {
             let status = object.get("status").cloned();
             let managed_fields = object["metadata"].get("managedFields").cloned().unwrap_or_default();

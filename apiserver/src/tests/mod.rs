@@ -4,6 +4,7 @@ mod discovery;
 mod lists;
 mod objects;
 mod watches;
+mod workloads;
 
 use std::{sync::Arc, time::Duration};
 

@@ -85,7 +85,7 @@ impl Deployments {
     /// Recreation goes on when the last old Pod has ended.
     fn of_pod(&self, change: &Change<Pod>) -> Option<Key> {
         let pod = change.object();
-        let has_ended = matches!(change, Change::Deleted(_)) || crate::pod::PodFacts::is_terminal(&***pod);
+        let has_ended = matches!(change, Change::Deleted(_)) || crate::pod::PodFacts::is_terminal(&**pod);
         let owner = controller_of(&pod.metadata).filter(|owner| has_ended && owner.kind == "ReplicaSet")?;
         let set = self.sets.get(pod.metadata.namespace.as_deref()?, &owner.name)?;
         let key = self.of_one_replica_set(&set).pop()?;

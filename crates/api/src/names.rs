@@ -321,10 +321,10 @@ pub fn is_ip_for_legacy_field(value: &str) -> Vec<String> {
 /// An IP address in its one canonical spelling.
 pub fn is_ip(value: &str) -> Vec<String> {
     let mut sentences = is_ip_for_legacy_field(value);
-    if let (true, Some(ip)) = (sentences.is_empty(), parse_ip_sloppy(value)) {
-        if ip.to_string() != value {
-            sentences.push(format!("must be in canonical form (\"{ip}\")"));
-        }
+    if sentences.is_empty()
+        && let Some(ip) = parse_ip_sloppy(value).filter(|ip| ip.to_string() != value)
+    {
+        sentences.push(format!("must be in canonical form (\"{ip}\")"));
     }
     sentences
 }
@@ -352,10 +352,10 @@ pub fn is_cidr_for_legacy_field(value: &str) -> Vec<String> {
 /// A CIDR in its one canonical spelling.
 pub fn is_cidr(value: &str) -> Vec<String> {
     let mut sentences = is_cidr_for_legacy_field(value);
-    if let (true, Ok(net)) = (sentences.is_empty(), ipnet::IpNet::from_str(value)) {
-        if net.to_string() != value {
-            sentences.push(format!("must be in canonical form (\"{net}\")"));
-        }
+    if sentences.is_empty()
+        && let Some(net) = ipnet::IpNet::from_str(value).ok().filter(|net| net.to_string() != value)
+    {
+        sentences.push(format!("must be in canonical form (\"{net}\")"));
     }
     sentences
 }
@@ -378,9 +378,11 @@ pub fn ip_warning(path: &str, value: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    type NameCheck = fn(&str) -> Vec<String>;
+
     #[test]
     fn good_names_pass() {
-        let rows: [(fn(&str) -> Vec<String>, &[&str]); 9] = [
+        let rows: [(NameCheck, &[&str]); 9] = [
             (is_dns1123_label, &["a", "a-b", "0"]),
             (is_dns1123_subdomain, &["a.b", "a-b.c0"]),
             (is_dns1035_label, &["a1"]),

@@ -1,8 +1,8 @@
 //! etcd behind the trait: several API servers over one etcd, one revision counter, which is etcd's.
 //!
-//! One watch over everything under the root feeds a [`Journal`], from which all watchers of this process are served: each
-//! event crosses the network once, and the commits of every prefix arrive in one order. A watch from before that journal
-//! gets a feed of its own.
+//! One watch over everything under the root feeds a [`Journal`], from which all watchers of this process are
+//! served: each event crosses the network once, and the commits of every prefix arrive in one order. A watch
+//! from before that journal gets a feed of its own.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -122,8 +122,8 @@ impl Root {
 }
 
 impl Etcd {
-    /// Connects to `endpoints` (`https://host:2379` or, for tests, `http://`) and reads the revision once, so that a wrong
-    /// address or certificate shows here. Must be called inside a tokio runtime.
+    /// Connects to `endpoints` (`https://host:2379` or, for tests, `http://`) and reads the revision once, so that a
+    /// wrong address or certificate shows here. Must be called inside a tokio runtime.
     pub async fn connect(endpoints: &[String], options: EtcdOptions) -> Result<Self, Error> {
         let root = Root::new(&options.prefix)?;
         let connect = connect_options(&options).await?;

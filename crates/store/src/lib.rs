@@ -6,7 +6,7 @@
 //! snapshot; a watch from revision `r` delivers every change with a revision greater than `r`, in
 //! order and without gaps, or fails with [`Error::Compacted`]; what `commit` acknowledged survives
 //! `kill -9` and power loss (memory backend excepted).
-//! **Start reading at:** [`Store`]; `contract` (the test-suite every backend passes) says the rest.
+//! **Start reading at:** [`Store`]; `tests/contract` (the suite that every backend passes) says the rest.
 
 use std::{sync::Arc, time::Duration};
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::{Error, Key, Precondition, Revision, Write};
 
-/// Keys and values of one commit, in bytes. A default etcd takes requests of 1.5 MiB; this leaves 36 KiB for their frame.
+/// Keys and values of one commit, in bytes. A default etcd takes requests of 1.5 MiB; this leaves 36 KiB for what
+/// else is in them.
 pub const COMMIT_BYTES_MAX: usize = 1_500 * 1024;
 
 /// Writes of one commit. A default etcd takes this many operations in a transaction.

@@ -141,7 +141,8 @@ impl Mvcc {
         state.journal.revision()
     }
 
-    /// Deletes keys as they come due, for as long as it is polled and `expire` succeeds. It sleeps until the next deadline.
+    /// Deletes keys as they come due, for as long as it is polled and `expire` succeeds. It sleeps until the next
+    /// deadline.
     pub async fn expire_forever<F: Future<Output = Result<(), Error>>>(&self, expire: impl Fn() -> F) {
         loop {
             let Some(deadline) = self.state.read().objects.first_deadline() else {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -53,13 +53,13 @@ impl Auth {
         self.clock.now()
     }
 
-    async fn authenticate(&self, request: &Request) -> Option<User> {
-        if let Some(PeerCertificate(der)) = request.extensions().get() {
+    async fn authenticate(&self, certificate: Option<&PeerCertificate>, headers: &HeaderMap) -> Option<User> {
+        if let Some(PeerCertificate(der)) = certificate {
             return user_of(der);
         }
-        let token = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.to_owned();
+        let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.to_owned();
         let review = TokenReview {
-            spec: TokenReviewSpec { token: Some(token), ..TokenReviewSpec::default() },
+            spec: TokenReviewSpec { token, ..TokenReviewSpec::default() },
             ..TokenReview::default()
         };
         let status = Api::all(self.client.clone()).create(&PostParams::default(), &review).await.ok()?.status?;
@@ -143,7 +143,7 @@ fn subresource_of(path: &str) -> &'static str {
 
 /// Lets a request pass that the API server allows.
 pub async fn require(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
-    let Some(user) = auth.authenticate(&request).await else {
+    let Some(user) = auth.authenticate(request.extensions().get(), request.headers()).await else {
         return (StatusCode::UNAUTHORIZED, "Unauthorized").into_response();
     };
     let (verb, subresource) = (verb_of(request.method()), subresource_of(request.uri().path()));

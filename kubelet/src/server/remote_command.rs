@@ -112,8 +112,8 @@ fn wanted(query: &str) -> (Wanted, Vec<String>) {
 /// Percent-decoded, with `+` for a space.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
+    let mut rest = text.as_bytes().iter();
+    while let Some(&byte) = rest.next() {
         bytes.push(match byte {
             b'+' => b' ',
             b'%' => {

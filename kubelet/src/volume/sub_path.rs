@@ -34,6 +34,17 @@ pub fn resolve(volume: &Path, sub_path: &str) -> Result<PathBuf, String> {
     Ok(at)
 }
 
+/// The same for a file that must be there already.
+///
+/// # Errors
+/// It is not there, or leads out of the volume.
+pub fn resolve_existing(volume: &Path, sub_path: &str) -> Result<PathBuf, String> {
+    match fs::metadata(volume.join(sub_path)) {
+        Ok(_) => resolve(volume, sub_path),
+        Err(error) => Err(format!("{sub_path}: {error}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

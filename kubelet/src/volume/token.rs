@@ -66,17 +66,19 @@ async fn request(
         uid: Some(uid(pod).into()),
     };
     let wanted = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: if audience.is_empty() { Vec::new() } else { vec![audience] },
+        spec: Some(TokenRequestSpec {
+            audiences: (!audience.is_empty()).then(|| vec![audience]),
             bound_object_ref: Some(bound),
             expiration_seconds: Some(seconds),
-        },
+        }),
         ..Default::default()
     };
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace(pod));
     let answer = api.create_token_request(account, &PostParams::default(), &wanted).await;
     let status = answer.map_err(|error| format!("failed to fetch token: {error}"))?.status;
     let status = status.ok_or("failed to fetch token: the answer has no status")?;
-    let life = Duration::try_from(status.expiration_timestamp.0.duration_since(now)).unwrap_or(Duration::ZERO);
-    Ok(Token { text: status.token, renew_at: now + life.mul_f64(0.8).min(AGE_MAX) })
+    let text = status.token.ok_or("failed to fetch token: the answer has no token")?;
+    let expires = status.expiration_timestamp.map_or(now + Duration::from_secs(600), |expires| expires.0);
+    let life = Duration::try_from(expires.duration_since(now)).unwrap_or(Duration::ZERO);
+    Ok(Token { text, renew_at: now + life.mul_f64(0.8).min(AGE_MAX) })
 }

@@ -167,10 +167,10 @@ impl Managed {
                 continue;
             };
             let bucket = Manager::new(ANCIENT_CHANGES, Operation::Update, &version, "");
-            if !self.0.contains_key(&bucket) {
-                if let Some(entry) = self.0.remove(first) {
-                    self.0.insert(bucket.clone(), entry);
-                }
+            if !self.0.contains_key(&bucket)
+                && let Some(entry) = self.0.remove(first)
+            {
+                self.0.insert(bucket.clone(), entry);
             }
             if bucket == manager {
                 continue;

@@ -11,7 +11,10 @@ use serde_json::{Map, Value, json};
 use crate::Descriptor;
 
 mod paths;
+mod protobuf;
 mod types;
+
+pub use protobuf::v2_protobuf;
 
 /// The two versions of OpenAPI that Kubernetes serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

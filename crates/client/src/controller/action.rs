@@ -32,11 +32,17 @@ pub enum Verb {
         patch: Value,
         subresource: Option<&'static str>,
     },
-    Delete {
-        uid: Option<String>,
-        revision: Option<String>,
-        propagation: Option<PropagationPolicy>,
-    },
+    Delete(Deletion),
+}
+
+/// How to delete, and under which condition. The default is: as the kind does, whatever its state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deletion {
+    pub uid: Option<String>,
+    pub revision: Option<String>,
+    pub propagation: Option<PropagationPolicy>,
+    /// 0: at once, without waiting for the node.
+    pub grace_seconds: Option<u32>,
 }
 
 /// A write, and what to tell the user about it.

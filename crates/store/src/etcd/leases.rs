@@ -32,7 +32,8 @@ impl Leases {
         Self { client, clock, open: Mutex::default() }
     }
 
-    /// A lease that ends not before `ttl` from now, and not much later: by a twentieth, a second at least, a minute at most.
+    /// A lease that ends not before `ttl` from now, and not much later: by a twentieth, a second at least, a minute at
+    /// most.
     pub async fn lease(&self, ttl: Duration) -> Result<i64, Error> {
         let seconds = (ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(1);
         let mut open = self.open.lock().await;

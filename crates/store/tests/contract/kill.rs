@@ -44,7 +44,8 @@ async fn write(store: Arc<Embedded>, writer: usize) {
         };
         let revision = store.commit(writes).await.unwrap();
         let number = if deletes { 0 } else { number };
-        writeln!(std::io::stdout(), "\nacknowledged {revision} {writer} {number}").unwrap();
+        let mut parent = std::io::stdout();
+        writeln!(parent, "\nacknowledged {revision} {writer} {number}").unwrap();
     }
 }
 

@@ -1,6 +1,9 @@
 //! One suite over all backends, and what each of them promises beyond it. etcd's tests need the feature `etcd` and the
 //! program `etcd` (Debian: `etcd-server`).
 
+// clippy knows only functions marked as tests for tests.
+#![allow(clippy::unwrap_used)]
+
 mod backends;
 mod embedded;
 #[cfg(feature = "etcd")]

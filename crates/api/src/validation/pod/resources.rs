@@ -86,7 +86,7 @@ fn validate_pod_resource(name: &str, path: &Path, errors: &mut Errors) {
 fn validate_huge_pages(name: &str, quantity: &Quantity, path: &Path, errors: &mut Errors) {
     let Some(size) = name.strip_prefix("hugepages-") else { return };
     let page = Amount::from_str(size).ok().filter(|page| page.sign() > 0 && page.is_multiple_of_milli(1000));
-    if !page.is_some_and(|page| Amount::of(quantity).value() % page.value() == 0) {
+    if page.is_none_or(|page| Amount::of(quantity).value() % page.value() != 0) {
         errors.invalid(path, &quantity.0, format!("{} is not positive integer multiple of {name}", quantity.0));
     }
 }

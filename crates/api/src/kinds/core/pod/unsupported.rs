@@ -2,7 +2,7 @@
 //!
 //! An entry goes when the kubelet (or the scheduler) learns it.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext, Volume};
+use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, Volume};
 
 use super::ephemeral;
 use crate::field::{Errors, Path};
@@ -12,27 +12,29 @@ type Field<T> = (&'static str, fn(&T) -> bool);
 
 const SPEC: &[Field<PodSpec>] = &[
     ("hostUsers", |spec| spec.host_users == Some(false)),
-    ("hostnameOverride", |spec| spec.hostname_override.is_some()),
     ("os", |spec| spec.os.as_ref().is_some_and(|os| os.name == "windows")),
     ("runtimeClassName", |spec| spec.runtime_class_name.is_some()),
     ("schedulingGroup", |spec| spec.scheduling_group.is_some()),
-    ("setHostnameAsFQDN", |spec| spec.set_hostname_as_fqdn == Some(true)),
-    ("securityContext.appArmorProfile", |spec| of_pod(spec, |context| context.app_armor_profile.is_some())),
-    ("securityContext.seLinuxOptions", |spec| of_pod(spec, |context| context.se_linux_options.is_some())),
+    ("securityContext.fsGroupChangePolicy", |spec| of_pod(spec, |context| context.fs_group_change_policy.is_some())),
+    ("securityContext.seLinuxChangePolicy", |spec| of_pod(spec, |context| context.se_linux_change_policy.is_some())),
+    ("securityContext.supplementalGroupsPolicy", |spec| {
+        of_pod(spec, |context| context.supplemental_groups_policy.as_deref() == Some("Strict"))
+    }),
     ("securityContext.windowsOptions", |spec| of_pod(spec, |context| context.windows_options.is_some())),
 ];
 
 const CONTAINER: &[Field<Container>] = &[
-    ("lifecycle.stopSignal", |container| container.lifecycle.as_ref().is_some_and(|hooks| hooks.stop_signal.is_some())),
-    ("livenessProbe.grpc", |container| container.liveness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
-    ("readinessProbe.grpc", |container| container.readiness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
-    ("startupProbe.grpc", |container| container.startup_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
-    ("restartPolicyRules", |container| container.restart_policy_rules.is_some()),
-    ("securityContext.appArmorProfile", |container| of_container(container, |own| own.app_armor_profile.is_some())),
-    ("securityContext.procMount", |container| of_container(container, |own| own.proc_mount.is_some())),
-    ("securityContext.seLinuxOptions", |container| of_container(container, |own| own.se_linux_options.is_some())),
-    ("securityContext.windowsOptions", |container| of_container(container, |own| own.windows_options.is_some())),
+    ("resizePolicy", |container| container.resize_policy.is_some()),
+    ("restartPolicyRules", |container| {
+        container.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers")
+    }),
+    ("securityContext.windowsOptions", |container| {
+        container.security_context.as_ref().is_some_and(|context| context.windows_options.is_some())
+    }),
     ("volumeDevices", |container| container.volume_devices.is_some()),
+    ("volumeMounts.recursiveReadOnly", |container| {
+        container.volume_mounts.iter().flatten().any(|mount| mount.recursive_read_only.as_deref() == Some("Enabled"))
+    }),
 ];
 
 const VOLUME: &[Field<Volume>] = &[
@@ -53,12 +55,8 @@ const VOLUME: &[Field<Volume>] = &[
     ("vsphereVolume", |volume| volume.vsphere_volume.is_some()),
 ];
 
-fn of_pod(spec: &PodSpec, uses: fn(&k8s_openapi::api::core::v1::PodSecurityContext) -> bool) -> bool {
+fn of_pod(spec: &PodSpec, uses: fn(&PodSecurityContext) -> bool) -> bool {
     spec.security_context.as_ref().is_some_and(uses)
-}
-
-fn of_container(container: &Container, uses: fn(&SecurityContext) -> bool) -> bool {
-    container.security_context.as_ref().is_some_and(uses)
 }
 
 /// One sentence for each field that will have no effect. `path` leads to the spec.
@@ -78,24 +76,14 @@ pub fn warnings(spec: &PodSpec, path: &Path) -> Vec<String> {
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
     for (list, containers) in [("initContainers", init_containers), ("containers", &spec.containers)] {
         for (index, container) in containers.iter().enumerate() {
-            container_warnings(container, &path.child(list).index(index), &mut warnings);
+            collect(CONTAINER, container, &path.child(list).index(index), "has no effect", &mut warnings);
         }
     }
     for (index, entry) in spec.ephemeral_containers.iter().flatten().enumerate() {
         let path = path.child("ephemeralContainers").index(index);
-        container_warnings(&ephemeral::as_container(entry), &path, &mut warnings);
+        collect(CONTAINER, &ephemeral::as_container(entry), &path, "has no effect", &mut warnings);
     }
     warnings
-}
-
-fn container_warnings(container: &Container, path: &Path, warnings: &mut Vec<String>) {
-    collect(CONTAINER, container, path, "has no effect", warnings);
-    for (index, variable) in container.env.iter().flatten().enumerate() {
-        if variable.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some()) {
-            let path = path.child("env").index(index).child("valueFrom").child("fileKeyRef");
-            warnings.push(sentence(&path, "has no effect"));
-        }
-    }
 }
 
 fn collect<T>(fields: &[Field<T>], object: &T, path: &Path, effect: &str, warnings: &mut Vec<String>) {
