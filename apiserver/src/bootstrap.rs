@@ -87,6 +87,10 @@ impl Server {
     /// Each server applies its own address, with itself as field manager, so that several can share the list.
     async fn apply_endpoints(&self, client: &Client) -> Result<(), Status> {
         let address = self.config.advertise_address;
+        if address.is_loopback() {
+            tracing::warn!(%address, "Pods cannot reach this server: its advertised address is a loopback address");
+            return Ok(());
+        }
         let port = json!({"name": "https", "port": self.config.secure_port, "protocol": "TCP"});
         let endpoints = json!({
             "kind": "Endpoints", "apiVersion": "v1",

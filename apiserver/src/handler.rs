@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::Status;
+use api::{Object, Status};
 use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header::HeaderName, request::Parts};
+use http::{
+    HeaderValue, Method, Request,
+    header::{self, HeaderName},
+    request::Parts,
+};
 use tokio::sync::SemaphorePermit;
 
 use crate::{
@@ -14,6 +18,7 @@ use crate::{
     call::{Call, read_body},
     discovery, health, kinds, openapi,
     options::{Options, percent_decode},
+    registry::any_body,
     request::{RequestInfo, User},
     respond::{bytes_response, json_response, respond, status_response},
     subresources,
@@ -42,7 +47,7 @@ pub(crate) async fn handle(State(server): State<Arc<Server>>, request: Request<B
     warnings.write_to(headers);
     let audit_id = audit_id.or_else(|| HeaderValue::from_str(&server.chance.uuid().to_string()).ok());
     headers.extend(audit_id.map(|id| (AUDIT_ID, id)));
-    headers.entry(http::header::CACHE_CONTROL).or_insert(CACHE_CONTROL);
+    headers.entry(header::CACHE_CONTROL).or_insert(CACHE_CONTROL);
     server.metrics.end(&info, response.status().as_u16(), server.clock.now().duration_since(started));
     response
 }
@@ -104,7 +109,9 @@ async fn resource(
     warnings: Warnings,
 ) -> Result<Response, Status> {
     if info.verb == "create" && info.subresource.is_empty() && is_review(&info.group, &info.resource) {
-        return review(server, &info, &user, read_body(body).await?).await;
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let object = any_body(content_type.unwrap_or_default(), &read_body(body).await?)?;
+        return review(server, &info, &user, object).await;
     }
     let kind = kinds::find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
     if !kind.descriptor().is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces" {
@@ -126,8 +133,7 @@ async fn resource(
     respond(&call, answer, server.clock.now())
 }
 
-async fn review(server: &Server, info: &RequestInfo, user: &User, body: Bytes) -> Result<Response, Status> {
-    let object = serde_json::from_slice(&body).map_err(|error| Status::bad_request(error.to_string()))?;
+async fn review(server: &Server, info: &RequestInfo, user: &User, object: Object) -> Result<Response, Status> {
     let answer = server.auth.review(user, info, object).await?;
     let mut response = json_response(&answer);
     *response.status_mut() = http::StatusCode::CREATED;

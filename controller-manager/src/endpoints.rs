@@ -19,12 +19,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    caches::Caches,
-    ownership::labels_of,
-    pod::PodFacts,
-    service,
-};
+use crate::{caches::Caches, ownership::labels_of, pod::PodFacts, service};
 
 const MANAGED_BY_LABEL: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
@@ -111,14 +106,19 @@ fn decide(observed: &Observed) -> Decision {
                 ..ObjectMeta::default()
             };
             let message = format!("Failed to create endpoint for service {}: ", Key::of(&**service));
-            Action::create(&Endpoints { metadata, subsets })
-                .failing(Note::warning(&**service, "FailedToCreateEndpoint", message))
+            Action::create(&Endpoints { metadata, subsets }).failing(Note::warning(
+                &**service,
+                "FailedToCreateEndpoint",
+                message,
+            ))
         }
         Some(old) => {
             let mut new = Endpoints { subsets, ..Endpoints::clone(old) };
             new.metadata.labels = Some(labels(service));
             match is_over {
-                true => drop(new.metadata.annotations.get_or_insert_default().insert(OVER_CAPACITY.into(), "truncated".into())),
+                true => drop(
+                    new.metadata.annotations.get_or_insert_default().insert(OVER_CAPACITY.into(), "truncated".into()),
+                ),
                 false => drop(new.metadata.annotations.as_mut().and_then(|all| all.remove(OVER_CAPACITY))),
             }
             if new == **old {

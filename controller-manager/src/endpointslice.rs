@@ -172,7 +172,9 @@ fn plan(observed: &Observed, family: &str) -> Vec<Action> {
         .slices
         .iter()
         .filter(|slice| slice.address_type == family && slice.metadata.deletion_timestamp.is_none())
-        .partition(|slice| ownership::is_controlled_by(&slice.metadata, service.metadata.uid.as_deref().unwrap_or_default()));
+        .partition(|slice| {
+            ownership::is_controlled_by(&slice.metadata, service.metadata.uid.as_deref().unwrap_or_default())
+        });
     let mut actions: Vec<Action> = foreign.into_iter().map(|slice| Action::delete(&**slice)).collect();
     if wanted.is_empty() {
         wanted.insert(PortSet::new(), (Vec::new(), BTreeMap::new()));
@@ -186,7 +188,9 @@ fn plan(observed: &Observed, family: &str) -> Vec<Action> {
     for (ports, (port_list, endpoints)) in wanted {
         let existing = by_ports.remove(&ports).unwrap_or_default();
         let slices = fill(existing, endpoints, &mut spare);
-        actions.extend(slices.into_iter().filter_map(|(slice, endpoints)| write(service, family, slice, &port_list, endpoints)));
+        actions.extend(
+            slices.into_iter().filter_map(|(slice, endpoints)| write(service, family, slice, &port_list, endpoints)),
+        );
     }
     actions.extend(spare.into_iter().map(|slice| Action::delete(&**slice)));
     actions

@@ -9,6 +9,7 @@
 mod caches;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod garbage_collector;
@@ -122,6 +123,9 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     }),
     ("pod-garbage-collector-controller", "pod-garbage-collector", |caches, config, context, stop| {
         Some(pod_gc::run(caches, context, config.terminated_pods_max, stop))
+    }),
+    ("disruption-controller", "disruption-controller", |caches, _, context, stop| {
+        Some(disruption::run(caches, context, stop))
     }),
     ("serviceaccount-controller", "service-account-controller", |caches, _, context, stop| {
         Some(serviceaccount::run(caches, context, stop))

@@ -1,6 +1,6 @@
 //! The controller manager as a program of its own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -31,6 +31,9 @@ struct Flags {
     /// Work only while holding the lease.
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     leader_elect: bool,
+    /// Each controller acts as its own ServiceAccount, with no more rights than it needs.
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    use_service_account_credentials: bool,
     /// How long a Node may be silent: 40s, 2m.
     #[arg(long, default_value = "40s", value_parser = duration)]
     node_monitor_grace_period: Duration,
@@ -66,6 +69,15 @@ async fn main() -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let client = client::config::from_kubeconfig(flags.kubeconfig.as_deref(), COMPONENT).await?;
+    let clock = Clock::machine();
+    let mut config = flags.config()?;
+    if flags.use_service_account_credentials {
+        let anonymous = client::config::anonymous(flags.kubeconfig.as_deref(), COMPONENT).await?;
+        let (issuer, clock) = (client.clone(), clock.clone());
+        config.client_for = Some(Arc::new(move |account| {
+            client::config::as_service_account(issuer.clone(), anonymous.clone(), clock.clone(), account)
+        }));
+    }
     let stop = CancellationToken::new();
     tokio::spawn({
         let stop = stop.clone();
@@ -74,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
             stop.cancel();
         }
     });
-    controller_manager::run(client, Clock::machine(), Chance::from_os(), flags.config()?, stop).await
+    controller_manager::run(client, clock, Chance::from_os(), config, stop).await
 }
 
 async fn stopped() {

@@ -126,11 +126,8 @@ fn decide(observed: &Observed, now: Timestamp) -> Decision {
 
 fn delete(resource: &ApiResource, meta: &ObjectMeta) -> Action {
     let key = Key::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-    let deletion = Deletion {
-        uid: meta.uid.clone(),
-        propagation: Some(PropagationPolicy::Background),
-        ..Deletion::default()
-    };
+    let deletion =
+        Deletion { uid: meta.uid.clone(), propagation: Some(PropagationPolicy::Background), ..Deletion::default() };
     Action::new(resource.clone(), key, Verb::Delete(deletion))
 }
 
@@ -214,7 +211,7 @@ mod tests {
         let meta = |name: &str, leaving: bool| ObjectMeta {
             name: Some(name.into()),
             namespace: Some("dev".into()),
-            deletion_timestamp: leaving.then(|| Time(Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: leaving.then_some(Time(Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         };
         let resource = |plural: &str| ApiResource {

@@ -119,7 +119,8 @@ impl NodeLifecycle {
         let mut pulses = self.pulses.lock();
         let node = self.nodes.get("", name);
         let known = pulses.get(name).map(|pulse| pulse.uid.clone());
-        if let Some(uid) = known.filter(|uid| node.as_ref().is_none_or(|node| node.metadata.uid.as_ref() != Some(uid))) {
+        if let Some(uid) = known.filter(|uid| node.as_ref().is_none_or(|node| node.metadata.uid.as_ref() != Some(uid)))
+        {
             pulses.remove(name);
             return Some(Observed::Gone { name: name.to_owned(), uid });
         }
@@ -128,7 +129,8 @@ impl NodeLifecycle {
         let pulse = self.feel(&node, pulses.get(name));
         let unmarked = self.unmarked(&node, &pulse);
         let felt_at = pulse.felt_at;
-        let settled = pulse.unready.map(|unready| Unready { is_marked: unready.is_marked || unmarked.is_empty(), ..unready });
+        let settled =
+            pulse.unready.map(|unready| Unready { is_marked: unready.is_marked || unmarked.is_empty(), ..unready });
         pulses.insert(name.to_owned(), Pulse { unready: settled, ..pulse });
         let counts = |node: &Node| !node.labels().contains_key(EXCLUDED_LABEL) && is_ready(node);
         let any_ready = self.nodes.list().iter().any(|node| counts(node));
@@ -220,7 +222,9 @@ pub(crate) fn run(
 
 fn decide(observed: &Observed, config: Config, now: Timestamp) -> Decision {
     let (node, felt_at, is_new, any_ready, unmarked) = match observed {
-        Observed::Present { node, felt_at, is_new, any_ready, unmarked } => (node, *felt_at, is_new, any_ready, unmarked),
+        Observed::Present { node, felt_at, is_new, any_ready, unmarked } => {
+            (node, *felt_at, is_new, any_ready, unmarked)
+        }
         Observed::Gone { name, uid } => {
             let about = ObjectReference {
                 api_version: Some("v1".into()),

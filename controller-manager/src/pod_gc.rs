@@ -5,12 +5,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use clock::Clock;
 use client::{
     Key,
     controller::{Action, Context, Controller, Decision, Failure, Harness},
     informer::{Change, Informer},
 };
+use clock::Clock;
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::{

@@ -69,7 +69,11 @@ impl Controller for RootCertificates {
                     annotations: Some([(DESCRIPTION.0.to_owned(), DESCRIPTION.1.to_owned())].into()),
                     ..ObjectMeta::default()
                 };
-                decision.actions.push(Action::create(&ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }));
+                decision.actions.push(Action::create(&ConfigMap {
+                    metadata,
+                    data: Some(data),
+                    ..ConfigMap::default()
+                }));
             }
         }
         decision

@@ -84,10 +84,8 @@ mod tests {
             serde_json::from_value(serde_json::json!({"metadata": {"name": name}, "status": {"phase": phase}})).unwrap()
         };
         let namespaces = [namespace("a", "Active"), namespace("b", "Terminating")];
-        let controller = ServiceAccounts {
-            namespaces: Informer::holding(namespaces, &[]),
-            accounts: Informer::holding([], &[]),
-        };
+        let controller =
+            ServiceAccounts { namespaces: Informer::holding(namespaces, &[]), accounts: Informer::holding([], &[]) };
         let observed = controller.observe(&Key::cluster("a"), None).await.unwrap().unwrap();
         let actions = controller.decide(&observed, Timestamp::UNIX_EPOCH).actions;
         assert_eq!(actions[0].to_string(), "create ServiceAccount a/default");

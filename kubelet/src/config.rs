@@ -42,6 +42,8 @@ pub struct Config {
     pub port: u16,
     /// How the node's server is served; not at all when absent.
     pub server: Option<ServerConfig>,
+    /// Where an image cannot be pulled, the one that is on this machine will do (Unlike Kubernetes).
+    pub uses_local_images: bool,
     /// No volumes, no network probes, an invented machine: for simulation and hollow nodes.
     pub hollow: bool,
 }
@@ -67,6 +69,7 @@ impl Config {
             reserved: BTreeMap::new(),
             port: PORT_DEFAULT,
             server: None,
+            uses_local_images: false,
             hollow: false,
         }
     }

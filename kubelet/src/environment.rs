@@ -237,10 +237,10 @@ mod tests {
         let pod = serde_json::json!({"metadata": {"name": "p", "namespace": "n", "labels": {"app": "web"}},
                                      "spec": {"containers": [container]}});
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let from = |value| serde_json::from_value(value).unwrap();
-        let map: ConfigMap = from(serde_json::json!({"data": {"k": "v", "X": "map"}}));
-        let service: Service = from(serde_json::json!({"metadata": {"name": "kubernetes", "namespace": "default"},
-            "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}}));
+        let map: ConfigMap = serde_json::from_value(serde_json::json!({"data": {"k": "v", "X": "map"}})).unwrap();
+        let service = serde_json::json!({"metadata": {"name": "kubernetes", "namespace": "default"},
+            "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}});
+        let service: Service = serde_json::from_value(service).unwrap();
         let missing = SourceError::NotFound { kind: "secret", name: "s".into() };
         let facts = Facts {
             services: vec![Arc::new(service)],

@@ -34,6 +34,8 @@ pub struct Images {
     recorder: EventRecorder,
     pulls: Semaphore,
     failures: Mutex<Failures>,
+    /// Whether an image that cannot be pulled may be the one that is here.
+    uses_local: bool,
 }
 
 #[derive(Default)]
@@ -44,8 +46,8 @@ struct Failures {
 }
 
 impl Images {
-    pub fn new(runtime: Arc<dyn ContainerRuntime>, clock: Clock, recorder: EventRecorder) -> Self {
-        Self { runtime, clock, recorder, pulls: Semaphore::new(PULLS_MAX), failures: Default::default() }
+    pub fn new(runtime: Arc<dyn ContainerRuntime>, clock: Clock, recorder: EventRecorder, uses_local: bool) -> Self {
+        Self { runtime, clock, recorder, pulls: Semaphore::new(PULLS_MAX), failures: Default::default(), uses_local }
     }
 
     /// The image, present on the machine. May be dropped at any moment, which ends the pull.
@@ -123,6 +125,11 @@ impl Images {
             }
             Err(why) => {
                 self.event(pod, container, EventType::Warning, "Failed", format!("Failed to pull image \"{name}\": {why}"));
+                if let Some(image) = self.local(reference).await {
+                    let message = format!("Container image \"{name}\" cannot be pulled; using the one on this machine");
+                    self.event(pod, container, EventType::Warning, "Pulled", message);
+                    return Ok(image);
+                }
                 let mut failures = self.failures.lock();
                 failures.backoff.next(&key, now);
                 failures.last.insert(key.clone(), format!("ErrImagePull: {why}"));
@@ -147,6 +154,14 @@ impl Images {
         self.event(pod, container, EventType::Normal, "BackOff", message.clone());
         let message = last.map_or(message.clone(), |last| format!("{message}: {last}"));
         Some(ImageError { waiting: Waiting { reason: "ImagePullBackOff".into(), message }, until })
+    }
+
+    /// The image on this machine, where that may stand in for one that cannot be pulled.
+    async fn local(&self, reference: &str) -> Option<Image> {
+        match self.uses_local {
+            true => self.runtime.image(reference).await.ok().flatten(),
+            false => None,
+        }
     }
 
     /// With each credential that fits, the most specific first; without any where none fits.

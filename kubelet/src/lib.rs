@@ -115,6 +115,26 @@ pub async fn run(
     run_with(Arc::new(docker), client, clock, chance, config, stop).await
 }
 
+/// Removes every container of a node's Pods, and returns how many there were. For taking a node down for good.
+///
+/// # Errors
+/// Docker does not answer, or refuses.
+pub async fn remove_all_containers(docker_endpoint: &str, node_name: &str) -> anyhow::Result<usize> {
+    let docker = Docker::connect(docker_endpoint, node_name, DOCKER_NETWORK_DEFAULT).await?;
+    let mut removed = 0;
+    for pod in docker.list().await?.into_values() {
+        for container in &pod.containers {
+            docker.remove_container(&container.id).await?;
+        }
+        for sandbox in &pod.sandboxes {
+            docker.stop_pod_sandbox(&sandbox.id).await?;
+            docker.remove_pod_sandbox(&sandbox.id).await?;
+        }
+        removed += pod.containers.len() + pod.sandboxes.len();
+    }
+    Ok(removed)
+}
+
 /// Runs with any runtime until `stop`.
 ///
 /// # Errors
@@ -185,7 +205,7 @@ async fn assemble(
     let version = runtime.version().await.unwrap_or_default();
     let resolv_conf = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
     Ok(Kubelet {
-        images: Images::new(runtime.clone(), clock.clone(), recorder.clone()),
+        images: Images::new(runtime.clone(), clock.clone(), recorder.clone(), config.uses_local_images),
         sources: Sources::new(client.clone()),
         services: Informer::start(Api::<Service>::all(client.clone()), Selection::default(), stop),
         dns: NodeDns {

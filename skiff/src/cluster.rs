@@ -120,7 +120,7 @@ impl Cluster {
 
 async fn open_store(flags: &UpFlags, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> {
     if flags.etcd_servers.is_empty() {
-        let options = store::embedded::Options { clock: clock.clone(), ..store::embedded::Options::default() };
+        let options = store::Options { clock: clock.clone(), ..store::Options::default() };
         let path = flags.data_dir.join("store.redb");
         let store = store::Embedded::open(&path, options).await.with_context(|| format!("open {}", path.display()))?;
         return Ok(Arc::new(store));
@@ -152,7 +152,7 @@ fn endpoints(flags: &UpFlags) -> Endpoints {
 fn server_config(flags: &UpFlags, pki: &Pki) -> anyhow::Result<apiserver::Config> {
     let first = flags.service_cluster_ip_range.hosts().next().context("the Service range has no addresses")?;
     let serving = pki.api_server(IpAddr::V4(first), &endpoints(flags))?;
-    let authority = pki.cluster.certificate_pem();
+    let authority = &pki.cluster.certificate_pem;
     let address = socket(flags.node_ip(), flags.secure_port).to_string();
     Ok(apiserver::Config {
         advertise_address: flags.node_ip(),
@@ -169,7 +169,7 @@ fn server_config(flags: &UpFlags, pki: &Pki) -> anyhow::Result<apiserver::Config
 
 fn write_kubeconfig(flags: &UpFlags, pki: &Pki) -> anyhow::Result<()> {
     let server = format!("https://127.0.0.1:{}", flags.secure_port);
-    let text = pki::kubeconfig("skiff", &server, pki.cluster.certificate_pem(), &pki.admin()?);
+    let text = pki::kubeconfig("skiff", &server, &pki.cluster.certificate_pem, &pki.admin()?);
     Ok(pki::write_secret(&kubeconfig_file(&flags.data_dir), &text)?)
 }
 
@@ -180,7 +180,8 @@ fn start_control_plane(flags: &UpFlags, pki: &Pki, parts: &mut Parts) {
     let client = parts.client("system:kube-controller-manager", &[]);
     let config = controller_manager::Config {
         cluster_cidr: Some(flags.cluster_cidr),
-        root_certificate: Some(pki.cluster.certificate_pem().to_owned()),
+        root_ca: Some(pki.cluster.certificate_pem.clone()),
+        host: flags.node_name(),
         ..controller_manager::Config::default()
     };
     parts.spawn("the controller manager", controller_manager::run(client, clock, chance, config, stop));
@@ -194,9 +195,10 @@ fn start_node(flags: &UpFlags, pki: &Pki, parts: &mut Parts) -> anyhow::Result<(
     pki::write_secret(&directory.join("kubelet-serving.key"), &serving.key_pem)?;
     pki::write_secret(&directory.join("kubelet-serving.crt"), &serving.certificate_pem)?;
     let mut config = kubelet::Config::for_node(&name);
-    config.node_ip = Some(flags.node_ip());
+    config.node_ips = vec![flags.node_ip()];
+    config.port = flags.kubelet_port;
     config.root_dir = flags.data_dir.join("kubelet");
-    config.docker_endpoint = flags.docker_endpoint.clone();
+    config.docker_endpoint = machine::docker_endpoint(flags.docker_endpoint.as_deref());
     config.inventory_file = flags.gpu_inventory.clone();
     config.uses_local_images = true;
     config.server = Some(kubelet::server::ServerConfig {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use anyhow::Context;
 use clap::Args;
 
-use crate::{daemon, progress::Progress};
+use crate::{daemon, machine, progress::Progress};
 
 /// Flags of `skiff down`.
 #[derive(Args, Clone, Debug)]
@@ -37,7 +37,9 @@ pub async fn run(flags: DownFlags) -> anyhow::Result<()> {
     if flags.keep_containers {
         return Ok(());
     }
-    let removed = kubelet::remove_all_containers(flags.docker_endpoint.as_deref()).await.context("remove the Pods' containers")?;
+    let node = std::fs::read_to_string(machine::node_name_file(&flags.data_dir)).unwrap_or_else(|_| machine::host_name());
+    let endpoint = machine::docker_endpoint(flags.docker_endpoint.as_deref());
+    let removed = kubelet::remove_all_containers(&endpoint, node.trim()).await.context("remove the Pods' containers")?;
     progress.done(format!("{removed} containers removed"));
     if let Err(error) = proxy::kernel::clean_up().await {
         progress.note(format!("the firewall table was not removed: {error}"));

@@ -25,3 +25,13 @@ pub fn address() -> IpAddr {
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
+
+/// Where Docker answers: as told, or the usual place.
+pub fn docker_endpoint(told: Option<&str>) -> String {
+    told.filter(|text| !text.is_empty()).unwrap_or(kubelet::DOCKER_ENDPOINT_DEFAULT).to_owned()
+}
+
+/// The file that keeps the Node's name of a data directory, for `skiff down`.
+pub fn node_name_file(data_dir: &std::path::Path) -> std::path::PathBuf {
+    data_dir.join("node-name")
+}

@@ -96,6 +96,7 @@ pub async fn run(flags: UpFlags) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(&flags.data_dir).with_context(|| format!("make {}", flags.data_dir.display()))?;
     daemon::claim(&flags.data_dir)?;
+    std::fs::write(machine::node_name_file(&flags.data_dir), flags.node_name()).context("write the node's name")?;
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let progress = Progress::to_stdout();

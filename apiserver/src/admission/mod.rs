@@ -3,11 +3,23 @@
 //! A step may change the object ([`Step::admit`]) and may refuse it ([`Step::validate`]). All `admit` run
 //! before validation, in the order of [`steps`]; all `validate` run after it.
 
+mod certificates;
+mod default_tolerations;
+mod namespace_lifecycle;
+mod node_restriction;
+mod node_taints;
+mod priority;
+mod service_account;
+mod topology_labels;
+
+#[cfg(test)]
+mod testing;
+
 use api::{Descriptor, Object, Status};
 use async_trait::async_trait;
 use clock::{Chance, Clock};
 
-use crate::{request::User, view::View, warnings::Warnings};
+use crate::{Config, auth::Auth, request::User, view::View, warnings::Warnings};
 
 /// What happens to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +45,29 @@ pub struct Attributes<'a> {
     /// The object before, on update and delete.
     pub old: Option<&'a Object>,
     pub view: &'a dyn View,
+    pub auth: &'a Auth,
+    pub config: &'a Config,
     pub clock: &'a Clock,
     pub chance: &'a Chance,
     /// Sentences for `Warning:` headers.
     pub warnings: &'a Warnings,
+}
+
+impl Attributes<'_> {
+    /// Whether the request is for this resource, and for the object itself.
+    pub fn is_about(&self, group: &str, plural: &str) -> bool {
+        self.concerns(group, plural, "")
+    }
+
+    /// Whether the request is for this subresource.
+    pub fn concerns(&self, group: &str, plural: &str, subresource: &str) -> bool {
+        self.kind.group == group && self.kind.plural == plural && self.subresource == subresource
+    }
+
+    /// 403, in the words of upstream's admission.
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        Status::forbidden(self.kind.group_resource(), self.name, why)
+    }
 }
 
 /// One admission step.
@@ -56,7 +87,18 @@ pub trait Step: Send + Sync {
     }
 }
 
-/// The steps of this server, in order.
+/// The steps of this server, in upstream's order.
 pub fn steps() -> Vec<Box<dyn Step>> {
-    Vec::new()
+    vec![
+        Box::new(namespace_lifecycle::NamespaceLifecycle),
+        Box::new(service_account::ServiceAccount),
+        Box::new(node_restriction::NodeRestriction),
+        Box::new(node_taints::TaintNodesByCondition),
+        Box::new(priority::Priority),
+        Box::new(default_tolerations::DefaultTolerationSeconds),
+        Box::new(certificates::CertificateApproval),
+        Box::new(certificates::CertificateSigning),
+        Box::new(certificates::CertificateSubjectRestriction),
+        Box::new(topology_labels::PodTopologyLabels),
+    ]
 }

@@ -16,7 +16,7 @@ pub mod rbac;
 pub mod reviews;
 mod roles;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod token;
 
 use std::sync::Arc;

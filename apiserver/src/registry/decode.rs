@@ -1,7 +1,7 @@
 //! From bytes to an object of the request's kind.
 
 use api::{
-    Errors, Object, Path, Status,
+    Errors, Object, Path, Status, protobuf,
     schema::{self, Schema, canonicalize_quantities},
     strict::{self, Decoded, FieldValidation},
 };
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 
-const ACCEPTED: &str = "application/json, application/yaml";
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// The object in the body. Unknown and duplicate fields are an error, a warning or ignored, as the
 /// client chose.
@@ -62,9 +62,28 @@ pub(super) fn schema_of(call: &Call) -> Schema<'static> {
 }
 
 fn decoded(call: &Call, schema: Option<Schema<'_>>) -> Result<Decoded, Status> {
-    match call.content_type() {
-        "" | "application/json" => strict::decode_json(&call.body, schema).map_err(|error| unreadable(call, &error)),
-        "application/yaml" => strict::decode_yaml(&call.body, schema).map_err(|error| unreadable(call, &error)),
+    decoded_as(call.content_type(), &call.body, schema, &|why| unreadable(call, why))
+}
+
+/// A body of any kind as JSON.
+pub(crate) fn any(content_type: &str, body: &[u8]) -> Result<Value, Status> {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    decoded_as(media_type, body, None, &|why| Status::bad_request(why.to_string())).map(|decoded| decoded.value)
+}
+
+fn decoded_as(
+    media_type: &str,
+    body: &[u8],
+    schema: Option<Schema<'_>>,
+    unreadable: &dyn Fn(&dyn std::fmt::Display) -> Status,
+) -> Result<Decoded, Status> {
+    match media_type {
+        "" | "application/json" => strict::decode_json(body, schema).map_err(|error| unreadable(&error)),
+        "application/yaml" => strict::decode_yaml(body, schema).map_err(|error| unreadable(&error)),
+        "application/vnd.kubernetes.protobuf" => {
+            let value = protobuf::decode(body).map_err(|error| unreadable(&error))?;
+            Ok(Decoded { value, problems: Vec::new() })
+        }
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
 }

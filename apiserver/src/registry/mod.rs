@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use api::Status;
 
-pub(crate) use self::decode::value as body_value;
+pub(crate) use self::decode::{any as any_body, value as body_value};
 pub use self::{
     commit::Written,
     selection::Selection,

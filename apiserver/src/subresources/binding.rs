@@ -50,14 +50,13 @@ async fn bind(server: &Server, call: &Call, mut object: Object) -> Result<(), St
 
 /// The uid and resourceVersion of a Binding are those that its Pod must have.
 fn check_preconditions(call: &Call, binding: &Object, pod: &Object) -> Result<(), Status> {
-    let checks = [
-        ("UID", binding.uid(), pod.uid()),
-        ("ResourceVersion", binding.resource_version(), pod.resource_version()),
-    ];
+    let checks =
+        [("UID", binding.uid(), pod.uid()), ("ResourceVersion", binding.resource_version(), pod.resource_version())];
     match checks.into_iter().find(|(_, wanted, present)| !wanted.is_empty() && wanted != present) {
         None => Ok(()),
         Some((what, wanted, present)) => {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {present}");
+            let why =
+                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {present}");
             Err(Status::conflict(call.resource(), call.name(), &why))
         }
     }
@@ -65,7 +64,8 @@ fn check_preconditions(call: &Call, binding: &Object, pod: &Object) -> Result<()
 
 fn assigned(call: &Call, pod: &Object, binding: &Binding, now: Time) -> Result<Object, Status> {
     let mut typed = Pod::deserialize(pod).map_err(Status::internal)?;
-    let refused = |why: String| Status::conflict(GroupResource { group: "", resource: "pods/binding" }, call.name(), &why);
+    let refused =
+        |why: String| Status::conflict(GroupResource { group: "", resource: "pods/binding" }, call.name(), &why);
     binding::assign(&mut typed, binding, now).map_err(refused)?;
     serde_json::to_value(typed).map_err(Status::internal)
 }

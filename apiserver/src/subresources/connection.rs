@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{body::Body, response::Response};
-use http::{HeaderMap, HeaderName, Request, StatusCode, header, request::Parts};
+use http::{HeaderMap, Request, StatusCode, header, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, client::danger};
@@ -20,17 +20,17 @@ use crate::auth::impersonate::is_impersonation_header;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Headers that are about one connection.
-const HOP_BY_HOP: &[HeaderName] = &[
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "expect",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Where a request goes.
@@ -57,7 +57,11 @@ pub(super) struct Outgoing<'a> {
 impl Endpoint {
     /// `10.0.0.1:80`, `[::1]:80`
     pub fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// `https://10.0.0.1:10250/path`
@@ -155,7 +159,7 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         .collect();
     let mut kept = headers.clone();
     named.iter().for_each(|name| drop(kept.remove(name.as_str())));
-    HOP_BY_HOP.iter().for_each(|name| drop(kept.remove(name)));
+    HOP_BY_HOP.iter().for_each(|name| drop(kept.remove(*name)));
     kept
 }
 
@@ -225,5 +229,81 @@ impl danger::ServerCertVerifier for AnyServer {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Reads up to the end of the headers.
+    async fn head(stream: &mut TcpStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// A server that sends everything on to `endpoint`; its address.
+    async fn front(endpoint: Endpoint) -> std::net::SocketAddr {
+        let forward = move |request: Request<Body>| async move {
+            let (mut parts, body) = request.into_parts();
+            let target = parts.uri.path().to_owned();
+            let outgoing = Outgoing { parts: &mut parts, body, target: &target, headers: HeaderMap::new() };
+            endpoint.forward(outgoing).await.unwrap_or_else(|error| Response::new(Body::from(error)))
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(forward)).await });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_passes_through_and_bytes_follow() {
+        let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = backend.local_addr().unwrap().port();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = backend.accept().await.unwrap();
+            let head = head(&mut stream).await;
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let mut bytes = [0; 4];
+            stream.read_exact(&mut bytes).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+            head
+        });
+        let front = front(Endpoint { host: "127.0.0.1".into(), port, tls: None }).await;
+        let mut client = TcpStream::connect(front).await.unwrap();
+        let request = "POST /exec/a/p/c HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nConnection: Upgrade\r\n\
+                       Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4\r\nContent-Length: 0\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = head(&mut client).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 101"), "{answer}");
+        assert!(answer.contains("upgrade: spdy/3.1") && answer.contains("x-stream-protocol-version: v4"), "{answer}");
+        client.write_all(b"ping").await.unwrap();
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(bytes, b"ping");
+        let sent = served.await.unwrap().to_ascii_lowercase();
+        assert!(sent.starts_with("post /exec/a/p/c http/1.1") && sent.contains("upgrade: spdy/3.1"), "{sent}");
+        assert!(!sent.contains("secret"), "{sent}");
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_said_as_go_says_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let endpoint = Endpoint { host: "127.0.0.1".into(), port, tls: None };
+        let (mut parts, _) = Request::new(()).into_parts();
+        let outgoing = Outgoing { parts: &mut parts, body: Body::empty(), target: "/", headers: HeaderMap::new() };
+        let error = endpoint.forward(outgoing).await.unwrap_err();
+        assert_eq!(error, format!("dial tcp 127.0.0.1:{port}: connect: connection refused"));
     }
 }

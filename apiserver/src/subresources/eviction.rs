@@ -71,7 +71,8 @@ async fn within_budget(server: &Server, call: &Call, options: &DeleteOptions, po
         [] => return delete(server, call, options).await,
         [one] => one,
         _ => {
-            let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let why =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::unknown(why));
         }
     };
@@ -85,7 +86,8 @@ async fn within_budget(server: &Server, call: &Call, options: &DeleteOptions, po
             };
             return match delete(server, call, &pinned).await {
                 Err(status) if status.code == 409 && options.resource_version.is_none() => {
-                    let why = format!("The disruption budget {} is still being processed by the server.", budget.name());
+                    let why =
+                        format!("The disruption budget {} is still being processed by the server.", budget.name());
                     Err(disruption::refused(&why, 10))
                 }
                 result => result,
@@ -103,7 +105,8 @@ fn budgets_of(server: &Server, pod: &Object) -> Vec<Arc<Object>> {
 }
 
 fn selects(budget: &Object, pod: &Object) -> bool {
-    let selector = budget.pointer("/spec/selector").cloned().and_then(|it| serde_json::from_value::<LabelSelector>(it).ok());
+    let selector =
+        budget.pointer("/spec/selector").cloned().and_then(|it| serde_json::from_value::<LabelSelector>(it).ok());
     let labels = pod.object_meta().labels.unwrap_or_default();
     selector.is_some_and(|selector| Selector::from_api(Some(&selector)).is_ok_and(|selector| selector.matches(&labels)))
 }

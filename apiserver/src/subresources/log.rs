@@ -76,8 +76,11 @@ async fn stream(endpoint: Endpoint, mut call: Call, target: &str) -> Result<Resp
         404 => {
             let mut status = Status::no_such_path();
             status.message = format!("{} ( pods/log {})", status.message, call.name());
-            status.details.get_or_insert_default().causes =
-                vec![api::status::Cause { reason: "UnexpectedServerResponse".into(), message: text, field: String::new() }];
+            status.details.get_or_insert_default().causes = vec![api::status::Cause {
+                reason: "UnexpectedServerResponse".into(),
+                message: text,
+                field: String::new(),
+            }];
             status
         }
         _ => Status::internal(text),
@@ -138,11 +141,8 @@ impl LogOptions {
         let mut pairs: Vec<(&str, String)> = Vec::new();
         let flags = [("follow", self.follow), ("previous", self.previous), ("timestamps", self.timestamps)];
         pairs.extend(flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| (name, "true".to_owned())));
-        let numbers = [
-            ("sinceSeconds", self.since_seconds),
-            ("tailLines", self.tail_lines),
-            ("limitBytes", self.limit_bytes),
-        ];
+        let numbers =
+            [("sinceSeconds", self.since_seconds), ("tailLines", self.tail_lines), ("limitBytes", self.limit_bytes)];
         pairs.extend(numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string()))));
         pairs.extend(self.since_time.iter().map(|time| ("sinceTime", time.clone())));
         pairs.extend(self.stream.iter().map(|stream| ("stream", stream.clone())));
@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_query_is_checked_and_passed_on() {
-        let options = LogOptions::parse("container=a&follow=true&tailLines=5&sinceTime=2026-01-01T00%3A00%3A00Z").unwrap();
+        let options =
+            LogOptions::parse("container=a&follow=true&tailLines=5&sinceTime=2026-01-01T00%3A00%3A00Z").unwrap();
         options.validate("p").unwrap();
         assert_eq!(options.query(), "follow=true&tailLines=5&sinceTime=2026-01-01T00%3A00%3A00Z");
         let refused = LogOptions::parse("tailLines=-1&limitBytes=0").unwrap().validate("p").unwrap_err();

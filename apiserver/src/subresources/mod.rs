@@ -14,6 +14,9 @@ mod proxy;
 mod session;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use api::{AnyKind, Object, Status};

@@ -4,9 +4,12 @@ use api::{
     Errors, Object, Status,
     kinds::{
         certificates::certificate_signing_request::{prepare_for_approval, validate_approval},
-        core::{namespace::validate_finalizer, pod::subresources::{prepare_ephemeral_containers, prepare_resize}},
+        core::{
+            namespace::validate_finalizer,
+            pod::subresources::{prepare_ephemeral_containers, prepare_resize},
+        },
     },
-    validation::pod::{validate_ephemeral_containers_update, validate_resize},
+    validation::pod::subresources::{validate_ephemeral_containers_update, validate_resize},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
@@ -47,9 +50,7 @@ impl OwnPart {
 
     pub fn validate(self, object: &Object, old: &Object) -> Result<Errors, Status> {
         Ok(match self {
-            Self::EphemeralContainers => {
-                validate_ephemeral_containers_update(&typed::<Pod>(object)?, &typed(old)?)
-            }
+            Self::EphemeralContainers => validate_ephemeral_containers_update(&typed::<Pod>(object)?, &typed(old)?),
             Self::Resize => validate_resize(&typed(object)?, &typed(old)?),
             Self::Approval => {
                 let mut errors = Errors::default();

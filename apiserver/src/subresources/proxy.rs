@@ -72,8 +72,7 @@ fn pod_endpoint(server: &Server, call: &Call) -> Result<Endpoint, Status> {
     let target = Target::parse(call.name()).ok_or_else(invalid)?;
     let pod = server.cache.get("", "pods", call.namespace(), target.name);
     let pod = pod.ok_or_else(|| Status::not_found(call.resource(), target.name))?;
-    let address: IpAddr =
-        pod.text("/status/podIP").parse().map_err(|_| Status::bad_request("address not allowed"))?;
+    let address: IpAddr = pod.text("/status/podIP").parse().map_err(|_| Status::bad_request("address not allowed"))?;
     if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
         return Err(Status::bad_request("address not allowed"));
     }
@@ -126,7 +125,8 @@ fn ready_endpoints(slice: &Object, port: &str) -> Vec<(String, u16)> {
     let list = |field: &str| slice.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let number = list("ports").iter().find(|known| known.text("/name") == port).and_then(|port| port["port"].as_u64());
     let Some(number) = number.and_then(|number| u16::try_from(number).ok()) else { return Vec::new() };
-    let ready = list("endpoints").iter().filter(|endpoint| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false)));
+    let ready =
+        list("endpoints").iter().filter(|endpoint| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false)));
     let address = |endpoint: &Value| endpoint.pointer("/addresses/0").and_then(Value::as_str).map(str::to_owned);
     ready.filter_map(address).map(|address| (address, number)).collect()
 }

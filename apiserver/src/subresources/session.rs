@@ -17,6 +17,7 @@ use crate::{
     Server,
     call::Call,
     options::{is_true, pairs},
+    request::RequestInfo,
 };
 
 pub(super) fn exec(server: Arc<Server>, call: Call, _body: Body) -> Answered {
@@ -29,6 +30,7 @@ pub(super) fn attach(server: Arc<Server>, call: Call, _body: Body) -> Answered {
 
 pub(super) fn port_forward(server: Arc<Server>, call: Call, _body: Body) -> Answered {
     Box::pin(async move {
+        may_create(&server, &call)?;
         let pod = kubelet::pod(&server, &call)?;
         let ports = values(&call, "ports").join(",");
         let query = if ports.is_empty() { String::new() } else { kubelet::query(&[("port", ports)]) };
@@ -38,6 +40,7 @@ pub(super) fn port_forward(server: Arc<Server>, call: Call, _body: Body) -> Answ
 }
 
 async fn in_container(server: &Server, call: Call, action: &str) -> Result<Response, Status> {
+    may_create(server, &call)?;
     let pod = kubelet::pod(server, &call)?;
     let named = values(&call, "container").into_iter().next().unwrap_or_default();
     let container = kubelet::container(&pod, &named)?;
@@ -52,6 +55,12 @@ async fn in_container(server: &Server, call: Call, action: &str) -> Result<Respo
     }
     let path = format!("/{action}/{}/{}/{container}", pod.namespace(), pod.name());
     join(server, call, pod.text("/spec/nodeName"), &path, &kubelet::query(&query)).await
+}
+
+/// A WebSocket is opened by GET, but whoever may only read may not run commands (upstream: since 1.35).
+fn may_create(server: &Server, call: &Call) -> Result<(), Status> {
+    let question = RequestInfo { verb: "create".into(), ..call.info.clone() };
+    server.auth.authorize(&call.user, &question).into_result(&call.user, &question)
 }
 
 /// All values of a query parameter.
@@ -69,8 +78,7 @@ async fn join(server: &Server, mut call: Call, node: &str, path: &str, query: &s
     }
     let endpoint = kubelet::endpoint(server, node)?;
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-    let outgoing =
-        Outgoing { parts: &mut call.parts, body: Body::empty(), target: &target, headers: HeaderMap::new() };
+    let outgoing = Outgoing { parts: &mut call.parts, body: Body::empty(), target: &target, headers: HeaderMap::new() };
     let unreached = |error| Status::unknown(format!("error dialing backend: {error}"));
     endpoint.forward(outgoing).await.map_err(unreached)
 }

@@ -47,7 +47,9 @@ async fn refusals_are_in_upstreams_words() {
     assert_eq!(nameless.failure(), expected);
     assert_eq!(server.get("/api/v1/nonsense").await.failure(), "404 NotFound: the server could not find the requested resource");
     let protobuf = server.send_as("POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", "x").await;
-    assert_eq!((protobuf.code, protobuf.body["reason"].as_str()), (415, Some("UnsupportedMediaType")));
+    assert_eq!((protobuf.code, protobuf.body["reason"].as_str()), (400, Some("BadRequest")));
+    let cbor = server.send_as("POST", CONFIG_MAPS, "application/cbor", "x").await;
+    assert_eq!((cbor.code, cbor.body["reason"].as_str()), (415, Some("UnsupportedMediaType")));
 }
 
 #[tokio::test]

@@ -57,7 +57,11 @@ impl Deployments {
         let deployment = self.deployments.get(&key.namespace, &key.name)?;
         let mut candidates = self.sets.owned_by(deployment.metadata.uid.as_deref()?);
         let pods = match is_recreate(&deployment) {
-            true => candidates.iter().filter_map(|set| set.metadata.uid.clone()).flat_map(|uid| self.pods.owned_by(&uid)).collect(),
+            true => candidates
+                .iter()
+                .filter_map(|set| set.metadata.uid.clone())
+                .flat_map(|uid| self.pods.owned_by(&uid))
+                .collect(),
             false => Vec::new(),
         };
         candidates.extend(self.sets.indexed(ORPHANS, &key.namespace));
@@ -77,7 +81,11 @@ impl Deployments {
             None => {
                 let deployments = self.deployments.in_namespace(namespace);
                 let matches = |deployment: &Deployment| selector(deployment).matches(labels_of(&set.metadata));
-                deployments.iter().filter(|deployment| matches(deployment)).map(|deployment| Key::of(&**deployment)).collect()
+                deployments
+                    .iter()
+                    .filter(|deployment| matches(deployment))
+                    .map(|deployment| Key::of(&**deployment))
+                    .collect()
             }
         }
     }

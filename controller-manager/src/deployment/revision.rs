@@ -41,10 +41,8 @@ pub(super) fn annotate(deployment: &Deployment, set: &mut ReplicaSet, revision: 
             annotations.insert(key.clone(), value.clone());
         }
     }
-    if old < revision {
-        if annotations.insert(REVISION.into(), revision.to_string()).is_some() {
-            remember(annotations, old);
-        }
+    if old < revision && annotations.insert(REVISION.into(), revision.to_string()).is_some() {
+        remember(annotations, old);
     }
 }
 

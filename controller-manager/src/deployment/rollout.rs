@@ -285,8 +285,13 @@ impl<'a> Rollout<'a> {
         let sets = self.new.iter().chain(&self.old);
         decision.actions.extend(sets.filter_map(|planned| action(self.deployment, planned)));
         decision.why = std::mem::take(&mut self.why);
-        let revision = self.new.as_ref().filter(|new| new.before.is_some()).and_then(|new| new.set.metadata.annotations.as_ref()?.get(revision::REVISION));
-        let known = self.deployment.metadata.annotations.as_ref().and_then(|annotations| annotations.get(revision::REVISION));
+        let revision = self
+            .new
+            .as_ref()
+            .filter(|new| new.before.is_some())
+            .and_then(|new| new.set.metadata.annotations.as_ref()?.get(revision::REVISION));
+        let known =
+            self.deployment.metadata.annotations.as_ref().and_then(|annotations| annotations.get(revision::REVISION));
         if let Some(revision) = revision.filter(|revision| !created && known != Some(*revision)) {
             // The Deployment changes with this, so its status has to wait for the next pass.
             let mut deployment = self.deployment.clone();
@@ -331,8 +336,11 @@ fn action(deployment: &Deployment, planned: &Planned) -> Option<Action> {
     }
     let (from, to) = (before.and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(0), planned.replicas());
     let action = match before {
-        None => Action::create(&planned.set)
-            .failing(Note::warning(deployment, conditions::CREATE_ERROR, format!("Failed to create new replica set \"{name}\": "))),
+        None => Action::create(&planned.set).failing(Note::warning(
+            deployment,
+            conditions::CREATE_ERROR,
+            format!("Failed to create new replica set \"{name}\": "),
+        )),
         Some(before) if *before == planned.set => return None,
         Some(_) => Action::replace(&planned.set),
     };

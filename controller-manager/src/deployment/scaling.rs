@@ -9,7 +9,10 @@ use super::{
 impl Rollout<'_> {
     /// `replicas` is no longer what the ReplicaSets were sized for.
     pub fn was_scaled(&self) -> bool {
-        let sized_for = self.all().filter(|planned| planned.is_active()).filter_map(|planned| revision::number(&planned.set, revision::DESIRED));
+        let sized_for = self
+            .all()
+            .filter(|planned| planned.is_active())
+            .filter_map(|planned| revision::number(&planned.set, revision::DESIRED));
         let wanted = self.wanted();
         sized_for.into_iter().any(|desired| desired != wanted)
     }
@@ -17,7 +20,8 @@ impl Rollout<'_> {
     /// Resizes without any other step of a rollout.
     pub fn resize(&mut self) {
         let wanted = self.wanted();
-        let active: Vec<usize> = self.old.iter().enumerate().filter(|(_, old)| old.is_active()).map(|(at, _)| at).collect();
+        let active: Vec<usize> =
+            self.old.iter().enumerate().filter(|(_, old)| old.is_active()).map(|(at, _)| at).collect();
         let new_is_active = self.new.as_ref().is_some_and(Planned::is_active);
         match (active.as_slice(), new_is_active) {
             ([], _) if self.new.is_some() => self.scale_new(wanted),
@@ -65,7 +69,8 @@ impl Rollout<'_> {
             }
         }
         sets.sort_by(|a, b| a.age().cmp(&b.age()));
-        let is_new = |planned: &Planned| new.as_ref().is_some_and(|new| new.set.metadata.name == planned.set.metadata.name);
+        let is_new =
+            |planned: &Planned| new.as_ref().is_some_and(|new| new.set.metadata.name == planned.set.metadata.name);
         self.new = sets.iter().position(is_new).map(|position| sets.remove(position));
         self.old = sets;
     }

@@ -49,7 +49,13 @@ impl World {
         let name = template::replica_set_name(&self.deployment);
         let candidates: Vec<Arc<ReplicaSet>> = self.sets.iter().cloned().map(Arc::new).collect();
         let namesake = candidates.iter().find(|set| set.metadata.name.as_ref() == Some(&name)).cloned();
-        let observed = Observed { deployment: Arc::new(self.deployment.clone()), candidates, namesake, pods: vec![], failure: None };
+        let observed = Observed {
+            deployment: Arc::new(self.deployment.clone()),
+            candidates,
+            namesake,
+            pods: vec![],
+            failure: None,
+        };
         decide(&observed, at(self.now))
     }
 
@@ -63,13 +69,16 @@ impl World {
         for action in decision.actions.into_iter().chain(decision.status) {
             told.extend(action.success.as_ref().map(|note| note.message.clone()));
             match (action.target.resource.kind.as_str(), action.verb) {
-                ("Deployment", Verb::Replace { object, .. }) => self.deployment = serde_json::from_value(object).unwrap(),
+                ("Deployment", Verb::Replace { object, .. }) => {
+                    self.deployment = serde_json::from_value(object).unwrap()
+                }
                 (_, Verb::Create(object)) => {
                     let mut set: ReplicaSet = serde_json::from_value(object).unwrap();
                     let number = i64::try_from(self.sets.len()).unwrap();
                     set.metadata.uid = Some(format!("set-{number}"));
                     set.metadata.generation = Some(1);
-                    set.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(number)));
+                    set.metadata.creation_timestamp =
+                        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(number)));
                     self.sets.push(set);
                 }
                 (_, Verb::Replace { object, .. }) => {
@@ -116,12 +125,16 @@ impl World {
     /// Names in order of creation instead of hashes.
     fn without_hashes(&self, text: &str) -> String {
         let names = self.sets.iter().enumerate();
-        names.fold(text.to_owned(), |text, (n, set)| text.replace(set.metadata.name.as_ref().unwrap(), &format!("web-{}", n + 1)))
+        names.fold(text.to_owned(), |text, (n, set)| {
+            text.replace(set.metadata.name.as_ref().unwrap(), &format!("web-{}", n + 1))
+        })
     }
 
     fn conditions(&self) -> Vec<String> {
         let conditions = self.deployment.status.as_ref().unwrap().conditions.iter().flatten();
-        let line = |c: &k8s_openapi::api::apps::v1::DeploymentCondition| format!("{}={} {}", c.type_, c.status, c.reason.clone().unwrap());
+        let line = |c: &k8s_openapi::api::apps::v1::DeploymentCondition| {
+            format!("{}={} {}", c.type_, c.status, c.reason.clone().unwrap())
+        };
         let mut lines: Vec<String> = conditions.map(line).collect();
         lines.sort();
         lines
@@ -140,24 +153,33 @@ fn check(world: &mut World, expected: Expect) {
 fn a_rolling_update_and_a_rollback_keep_within_their_margins() {
     let mut world = World::new(json!({}));
     check(&mut world, expect!["Scaled up replica set web-1 from 0 to 3"]);
-    assert_eq!(world.conditions(), ["Available=True MinimumReplicasAvailable", "Progressing=True NewReplicaSetAvailable"]);
+    assert_eq!(
+        world.conditions(),
+        ["Available=True MinimumReplicasAvailable", "Progressing=True NewReplicaSetAvailable"]
+    );
     world.set_image("v2");
-    check(&mut world, expect![[r#"
+    check(
+        &mut world,
+        expect![[r#"
         Scaled up replica set web-2 from 0 to 1
         Scaled down replica set web-1 from 3 to 2
         Scaled up replica set web-2 from 1 to 2
         Scaled down replica set web-1 from 2 to 1
         Scaled up replica set web-2 from 2 to 3
-        Scaled down replica set web-1 from 1 to 0"#]]);
+        Scaled down replica set web-1 from 1 to 0"#]],
+    );
     assert_eq!(world.revision(), "2");
     world.set_image("v1");
-    check(&mut world, expect![[r#"
+    check(
+        &mut world,
+        expect![[r#"
         Scaled up replica set web-1 from 0 to 1
         Scaled down replica set web-2 from 3 to 2
         Scaled up replica set web-1 from 1 to 2
         Scaled down replica set web-2 from 2 to 1
         Scaled up replica set web-1 from 2 to 3
-        Scaled down replica set web-2 from 1 to 0"#]]);
+        Scaled down replica set web-2 from 1 to 0"#]],
+    );
     assert_eq!(world.revision(), "3");
     let annotations = world.sets[0].metadata.annotations.as_ref().unwrap();
     assert_eq!(annotations["deployment.kubernetes.io/revision-history"], "1");
@@ -170,16 +192,16 @@ fn scaling_and_updating_at_once_first_resizes() {
     world.run();
     world.edit(|spec| spec.replicas = Some(4));
     world.set_image("v2");
-    check(&mut world, expect![[r#"
-        Scaled up replica set web-1 from 1 to 4
-        Scaled up replica set web-2 from 0 to 1
-        Scaled down replica set web-1 from 4 to 3
-        Scaled up replica set web-2 from 1 to 2
-        Scaled down replica set web-1 from 3 to 2
-        Scaled up replica set web-2 from 2 to 3
-        Scaled down replica set web-1 from 2 to 1
-        Scaled up replica set web-2 from 3 to 4
-        Scaled down replica set web-1 from 1 to 0"#]]);
+    check(
+        &mut world,
+        expect![[r#"
+            Scaled up replica set web-1 from 1 to 4
+            Scaled up replica set web-2 from 0 to 1
+            Scaled down replica set web-1 from 4 to 2
+            Scaled up replica set web-2 from 1 to 3
+            Scaled down replica set web-1 from 2 to 0
+            Scaled up replica set web-2 from 3 to 4"#]],
+    );
 }
 
 #[test]
@@ -188,18 +210,25 @@ fn a_broken_update_stops_times_out_and_is_scaled_in_proportion() {
     world.run();
     world.set_image("broken");
     world.broken.push(template::replica_set_name(&world.deployment));
-    check(&mut world, expect![[r#"
+    check(
+        &mut world,
+        expect![[r#"
         Scaled up replica set web-2 from 0 to 3
         Scaled down replica set web-1 from 10 to 8
-        Scaled up replica set web-2 from 3 to 5"#]]);
+        Scaled up replica set web-2 from 3 to 5"#]],
+    );
     let again = world.decide().check_again_at.map(Timestamp::as_second);
     assert_eq!(again, Some(601));
     world.now = 601;
     world.run();
     assert_eq!(world.conditions()[1], "Progressing=False ProgressDeadlineExceeded");
     world.edit(|spec| spec.replicas = Some(30));
-    let text = world.run();
-    assert!(text.starts_with("Scaled up replica set web-1 from 8 to 2"), "{text}");
+    check(
+        &mut world,
+        expect![[r#"
+        Scaled up replica set web-2 from 5 to 15
+        Scaled up replica set web-1 from 8 to 23"#]],
+    );
 }
 
 #[test]
@@ -207,9 +236,12 @@ fn recreate_never_mixes_templates() {
     let mut world = World::new(json!({"strategy": {"type": "Recreate"}}));
     world.run();
     world.set_image("v2");
-    check(&mut world, expect![[r#"
+    check(
+        &mut world,
+        expect![[r#"
         Scaled down replica set web-1 from 3 to 0
-        Scaled up replica set web-2 from 0 to 3"#]]);
+        Scaled up replica set web-2 from 0 to 3"#]],
+    );
 }
 
 #[test]

@@ -53,7 +53,9 @@ fn check(observed: &Observed, expected: Expect) {
 fn a_service_gets_a_slice_with_its_pods_and_resolved_ports() {
     check(
         &observed(vec![pod("a", "10.0.0.1", "True"), pod("b", "10.0.0.2", "False")], vec![]),
-        expect![[r#"create EndpointSlice d/ [{"name":"","port":8080,"protocol":"TCP"}] [{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a","namespace":"d","uid":"a"},"zone":"z"},{"addresses":["10.0.0.2"],"conditions":{"ready":false,"serving":false,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b","namespace":"d","uid":"b"},"zone":"z"}]"#]],
+        expect![[
+            r#"create EndpointSlice d/ [{"name":"","port":8080,"protocol":"TCP"}] [{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a","namespace":"d","uid":"a"},"zone":"z"},{"addresses":["10.0.0.2"],"conditions":{"ready":false,"serving":false,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b","namespace":"d","uid":"b"},"zone":"z"}]"#
+        ]],
     );
     check(&observed(vec![], vec![]), expect!["create EndpointSlice d/ [] []"]);
 }

@@ -161,9 +161,8 @@ fn watchable(discovery: &Discovery) -> HashSet<ApiResource> {
     let can = |capabilities: &ApiCapabilities| {
         [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb))
     };
-    let is_event = |resource: &ApiResource| {
-        resource.plural == "events" && matches!(resource.group.as_str(), "" | "events.k8s.io")
-    };
+    let is_event =
+        |resource: &ApiResource| resource.plural == "events" && matches!(resource.group.as_str(), "" | "events.k8s.io");
     let all = discovery.groups().flat_map(|group| group.recommended_resources());
     let wanted = all.filter(|(resource, capabilities)| can(capabilities) && !is_event(resource));
     wanted.map(|(resource, _)| resource).collect()

@@ -103,8 +103,9 @@ fn a_foreground_owner_waits_for_those_that_block_it() {
     check(leaving(), &[], &[blocking], expect![[""]]);
     let free = OwnerReference { block_owner_deletion: None, ..owner("it") };
     let other = dependent("a", &[free, owner("another")], Leaving::No);
-    let goes =
-        expect![[r#"patch ConfigMap n/it {"metadata":{"finalizers":["example.com/mine"],"resourceVersion":"7","uid":"it"}}"#]];
+    let goes = expect![[
+        r#"patch ConfigMap n/it {"metadata":{"finalizers":["example.com/mine"],"resourceVersion":"7","uid":"it"}}"#
+    ]];
     check(leaving(), &[], &[other], goes);
 }
 
@@ -112,10 +113,12 @@ fn a_foreground_owner_waits_for_those_that_block_it() {
 fn an_orphaning_owner_lets_its_dependents_go_before_it_goes() {
     let leaving = || meta(Some(ORPHAN), true);
     let children = [dependent("a", &[owner("it")], Leaving::No)];
-    let let_go = expect![[r#"patch ConfigMap n/a {"metadata":{"ownerReferences":[],"resourceVersion":"3","uid":"a"}}"#]];
+    let let_go =
+        expect![[r#"patch ConfigMap n/a {"metadata":{"ownerReferences":[],"resourceVersion":"3","uid":"a"}}"#]];
     check(leaving(), &[], &children, let_go);
-    let goes =
-        expect![[r#"patch ConfigMap n/it {"metadata":{"finalizers":["example.com/mine"],"resourceVersion":"7","uid":"it"}}"#]];
+    let goes = expect![[
+        r#"patch ConfigMap n/it {"metadata":{"finalizers":["example.com/mine"],"resourceVersion":"7","uid":"it"}}"#
+    ]];
     check(leaving(), &[], &[], goes);
 }
 

@@ -128,7 +128,8 @@ fn tolerated(pod: &Pod, taints: &[Taint]) -> Option<Duration> {
 
 fn covers(toleration: &Toleration, taint: &Taint) -> bool {
     let any_or = |field: &Option<String>, of: &str| field.as_deref().is_none_or(|text| text.is_empty() || text == of);
-    let has_same_value = || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+    let has_same_value =
+        || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
     any_or(&toleration.effect, &taint.effect)
         && any_or(&toleration.key, &taint.key)
         && match toleration.operator.as_deref().unwrap_or("Equal") {

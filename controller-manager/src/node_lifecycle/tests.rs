@@ -72,7 +72,8 @@ fn taints_follow_conditions() {
         r#"patch Node a {"metadata":{"resourceVersion":"7","uid":"u"},"spec":{"taints":[{"effect":"NoSchedule","key":"mine"},{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable","timeAdded":"2026-01-01T00:01:40Z"},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","timeAdded":"2026-01-01T00:01:40Z"}]}}
 again in 40s"#
     ]];
-    let before = ["mine:NoSchedule", "node.kubernetes.io/not-ready:NoExecute", "node.kubernetes.io/not-ready:NoSchedule"];
+    let before =
+        ["mine:NoSchedule", "node.kubernetes.io/not-ready:NoExecute", "node.kubernetes.io/not-ready:NoSchedule"];
     check(&present(node(&["Ready=Unknown"], &before), 0), unreachable);
     let pressure = expect![[
         r#"patch Node a {"metadata":{"resourceVersion":"7","uid":"u"},"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2026-01-01T00:01:40Z"}]}}
@@ -90,7 +91,10 @@ fn nobody_is_driven_out_while_no_node_is_ready() {
         let taints = patch["spec"]["taints"].as_array().unwrap().clone();
         taints.iter().map(|taint| taint["effect"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!((taints(true), taints(false)), (vec!["NoSchedule".into(), "NoExecute".into()], vec!["NoSchedule".to_owned()]));
+    assert_eq!(
+        (taints(true), taints(false)),
+        (vec!["NoSchedule".into(), "NoExecute".into()], vec!["NoSchedule".to_owned()])
+    );
 }
 
 #[test]

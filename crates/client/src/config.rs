@@ -1,5 +1,7 @@
 //! How a client is made: over the network from a kubeconfig, or over a service in the same process.
 
+mod account;
+
 use std::path::Path;
 
 use anyhow::Context;
@@ -10,6 +12,8 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use tower::{BoxError, Service};
+
+pub use self::account::as_service_account;
 
 /// Who a client acts as. On this side it only informs; the server decides.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,13 +30,13 @@ pub async fn from_kubeconfig(path: Option<&Path>, user_agent: &str) -> anyhow::R
     Ok(Client::try_from(load(path, user_agent).await?)?)
 }
 
-/// As [`from_kubeconfig`], but a ServiceAccount's token identifies the client instead of the file's user.
+/// A client to the same server that says nothing of who it is.
 ///
 /// # Errors
 /// As [`from_kubeconfig`].
-pub async fn with_token(path: Option<&Path>, user_agent: &str, token: String) -> anyhow::Result<Client> {
+pub async fn anonymous(path: Option<&Path>, user_agent: &str) -> anyhow::Result<Client> {
     let mut config = load(path, user_agent).await?;
-    config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
+    config.auth_info = kube::config::AuthInfo::default();
     Ok(Client::try_from(config)?)
 }
 

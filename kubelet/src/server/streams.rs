@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use base64::Engine as _;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
@@ -105,7 +105,9 @@ impl Output {
         }
         match &*self.0 {
             Sink::WebSocket { messages, .. } => {
-                let _ = messages.send(Message::Close(None)).await;
+                // Without a code clients read an abnormal end.
+                let normal = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+                let _ = messages.send(Message::Close(Some(normal))).await;
             }
             Sink::Spdy { stdout, stderr, error } => {
                 for writer in stdout.iter().chain(stderr).chain([error]) {

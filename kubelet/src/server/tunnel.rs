@@ -1,11 +1,16 @@
 //! A WebSocket as a plain byte stream: kubectl's port-forward sends SPDY through one.
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Ends a WebSocket in order. Clients take an end without a code for a failure.
+pub fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::from_static("") }))
+}
 
 /// The byte stream; closing it closes the WebSocket and the other way round.
 pub fn byte_stream(socket: WebSocket) -> DuplexStream {
@@ -33,7 +38,7 @@ pub fn byte_stream(socket: WebSocket) -> DuplexStream {
                 return;
             }
         }
-        let _ = sink.send(Message::Close(None)).await;
+        let _ = sink.send(goodbye()).await;
     });
     theirs
 }

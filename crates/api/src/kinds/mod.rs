@@ -28,6 +28,7 @@ pub(crate) mod testing;
 /// Every built-in kind, in the order of discovery: groups as upstream ranks them, kinds by their plural.
 pub static ALL: LazyLock<Vec<Box<dyn AnyKind>>> = LazyLock::new(|| {
     vec![
+        builtin::<core_v1::Binding>(),
         builtin::<core_v1::ConfigMap>(),
         builtin::<core_v1::Endpoints>(),
         builtin::<core_v1::Event>(),

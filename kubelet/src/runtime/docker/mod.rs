@@ -29,6 +29,7 @@ use futures::{
     future::join_all,
     stream::{self, BoxStream},
 };
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use self::{capabilities::Capabilities, view::Entry};
@@ -246,7 +247,11 @@ impl ContainerRuntime for Docker {
             ("label", vec![format!("{}={}", labels::NODE, self.node)]),
             ("event", ACTIONS.map(str::to_string).to_vec()),
         ]);
-        let options = EventsOptionsBuilder::default().filters(&filters).build();
+        // The stream is asked for when it is first polled; by Docker's own clock nothing since now is missed.
+        let now = self.api.info().await.map_err(failed)?.system_time.and_then(|time| time.parse::<Timestamp>().ok());
+        let now = now.unwrap_or_default();
+        let since = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
+        let options = EventsOptionsBuilder::default().filters(&filters).since(&since).build();
         let events = self.api.events(Some(options));
         let events = events.take_while(|event| std::future::ready(event.is_ok()));
         Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(event_of))).boxed())

@@ -1,5 +1,6 @@
 //! Kinds of the core group.
 
+mod binding;
 mod config_map;
 mod endpoints;
 pub mod event;
