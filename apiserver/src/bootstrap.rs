@@ -8,6 +8,7 @@ use api::Status;
 use axum::{Router, body::Body, response::Response};
 use http::{Request, header};
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -17,12 +18,15 @@ use crate::{
     call::read_body,
     kinds,
     request::User,
+    view::View as _,
 };
 
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// How often the addresses behind the `kubernetes` Service are looked at.
-const ENDPOINTS_EVERY: Duration = Duration::from_secs(60);
+/// Every server holds a lease in kube-system; those with a running lease are behind the `kubernetes` Service.
+const IDENTITY: &str = "apiserver.kubernetes.io/identity";
+const LEASE_SECONDS: i64 = 60;
+const RENEW_EVERY: Duration = Duration::from_secs(20);
 
 /// Name, value, description.
 const PRIORITY_CLASSES: &[(&str, i64, &str)] = &[
@@ -43,7 +47,12 @@ impl Server {
     pub(crate) async fn bootstrap(self: &Arc<Self>) -> Result<(), Status> {
         let client = Client(self.in_process(User::named("system:apiserver", &["system:masters"])));
         for name in NAMESPACES {
-            client.ensure("/api/v1/namespaces", json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}})).await?;
+            client
+                .ensure(
+                    "/api/v1/namespaces",
+                    json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}}),
+                )
+                .await?;
         }
         for (name, value, description) in PRIORITY_CLASSES {
             let class = json!({
@@ -52,9 +61,9 @@ impl Server {
             });
             client.ensure("/apis/scheduling.k8s.io/v1/priorityclasses", class).await?;
         }
-        for write in plan(&*self.cache) {
-            client.carry_out(write).await?;
-        }
+        // All at once, so that they share commits.
+        let writes = plan(&*self.cache).into_iter().map(|write| client.carry_out(write));
+        futures::future::try_join_all(writes).await?;
         self.ensure_kubernetes_service(&client).await
     }
 
@@ -73,41 +82,73 @@ impl Server {
         self.apply_endpoints(client).await
     }
 
-    /// Puts the addresses of the API servers behind the `kubernetes` Service again and again.
+    /// Says again and again that this server lives, and puts those that do behind the `kubernetes` Service.
     pub(crate) async fn keep_endpoints(self: &Arc<Self>) {
         let client = Client(self.in_process(User::named("system:apiserver", &["system:masters"])));
         loop {
-            tokio::time::sleep(ENDPOINTS_EVERY).await;
+            tokio::time::sleep(RENEW_EVERY).await;
             if let Err(error) = self.apply_endpoints(&client).await {
                 tracing::warn!(%error, "the endpoints of the kubernetes Service could not be written");
             }
         }
     }
 
-    /// Each server applies its own address, with itself as field manager, so that several can share the list.
     async fn apply_endpoints(&self, client: &Client) -> Result<(), Status> {
-        let address = self.config.advertise_address;
-        if address.is_loopback() {
-            tracing::warn!(%address, "Pods cannot reach this server: its advertised address is a loopback address");
+        if self.config.advertise_address.is_loopback() {
             return Ok(());
         }
+        self.renew_lease(client).await?;
+        let addresses = self.live_servers();
         let port = json!({"name": "https", "port": self.config.secure_port, "protocol": "TCP"});
+        let targets: Vec<_> = addresses.iter().map(|address| json!({"ip": address})).collect();
         let endpoints = json!({
             "kind": "Endpoints", "apiVersion": "v1",
             "metadata": {"name": "kubernetes", "namespace": "default",
                 "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": address.to_string()}], "ports": [port]}],
+            "subsets": [{"addresses": targets, "ports": [port]}],
         });
+        let targets: Vec<_> =
+            addresses.iter().map(|address| json!({"addresses": [address], "conditions": {"ready": true}})).collect();
         let slice = json!({
             "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
             "metadata": {"name": "kubernetes", "namespace": "default",
                 "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
-            "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+            "addressType": if self.config.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": targets,
             "ports": [port],
         });
         client.put("/api/v1/namespaces/default/endpoints", endpoints).await?;
         client.put("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice).await
+    }
+
+    async fn renew_lease(&self, client: &Client) -> Result<(), Status> {
+        let address = self.config.advertise_address.to_string();
+        let lease = json!({
+            "kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+            "metadata": {"name": format!("apiserver-{}", address.replace(':', "-")), "namespace": "kube-system",
+                "labels": {IDENTITY: "kube-apiserver"}},
+            "spec": {
+                "holderIdentity": address, "leaseDurationSeconds": LEASE_SECONDS,
+                "renewTime": self.clock.now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+            },
+        });
+        client.put("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", lease).await
+    }
+
+    /// The addresses of the servers whose lease runs, in order.
+    fn live_servers(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let is_live = |lease: &Value| {
+            let renewed: Option<Timestamp> = lease["spec"]["renewTime"].as_str().and_then(|at| at.parse().ok());
+            renewed.is_some_and(|at| now.duration_since(at).as_secs() < LEASE_SECONDS)
+        };
+        let leases = self.cache.list("coordination.k8s.io", "leases", Some("kube-system"));
+        let servers = leases.iter().filter(|lease| lease["metadata"]["labels"][IDENTITY] == "kube-apiserver");
+        let live = servers.filter(|lease| is_live(lease));
+        let mut addresses: Vec<_> =
+            live.filter_map(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned)).collect();
+        addresses.sort();
+        addresses
     }
 }
 
@@ -168,9 +209,9 @@ impl Client {
 /// The path of the collection that an object of a built-in kind belongs to.
 fn collection(object: &Value) -> String {
     let (kind, api_version) = (object["kind"].as_str(), object["apiVersion"].as_str().unwrap_or_default());
-    let found = kinds::all().map(|known| known.descriptor()).find(|descriptor| {
-        Some(descriptor.kind.as_str()) == kind && descriptor.api_version() == api_version
-    });
+    let found = kinds::all()
+        .map(|known| known.descriptor())
+        .find(|descriptor| Some(descriptor.kind.as_str()) == kind && descriptor.api_version() == api_version);
     let plural = found.map_or("", |descriptor| &descriptor.plural);
     let root = if api_version.contains('/') { "apis" } else { "api" };
     match object["metadata"]["namespace"].as_str() {

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use api::{Descriptor, Status, kind::Subresource};
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -46,7 +47,13 @@ static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
 /// Stable before beta before alpha, then the larger number.
 pub fn priority(version: &str) -> (u8, u32, u32) {
     let numbers: Vec<u32> = version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
-    let stability = if version.contains("alpha") { 0 } else if version.contains("beta") { 1 } else { 2 };
+    let stability = if version.contains("alpha") {
+        0
+    } else if version.contains("beta") {
+        1
+    } else {
+        2
+    };
     (stability, numbers.first().copied().unwrap_or(0), numbers.get(1).copied().unwrap_or(0))
 }
 
@@ -71,8 +78,21 @@ pub fn version() -> Value {
 
 /// All paths that answer something.
 pub fn root() -> Response {
-    let mut paths: Vec<String> = ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics",
-        "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"].map(str::to_owned).to_vec();
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     paths.extend(GROUPS.iter().filter(|group| !group.name.is_empty()).map(|group| format!("/apis/{}", group.name)));
     paths.extend(group_versions().map(|(group, version)| match group {
         "" => format!("/api/{version}"),
@@ -181,7 +201,7 @@ fn aggregate(headers: &HeaderMap, version: &'static str, wanted: impl Fn(&Group)
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
     };
-    with_etag(headers, serde_json::to_vec(&document).unwrap_or_default(), media_type)
+    with_etag(headers, serde_json::to_vec(&document).unwrap_or_default().into(), media_type)
 }
 
 fn aggregated_group(group: &Group) -> Value {
@@ -227,12 +247,12 @@ pub fn hash(document: &[u8]) -> String {
 }
 
 /// A document that clients keep: 304 when they have it already.
-pub fn with_etag(headers: &HeaderMap, document: Vec<u8>, media_type: &'static str) -> Response {
+pub fn with_etag(headers: &HeaderMap, document: Bytes, media_type: &'static str) -> Response {
     let etag = format!("\"{}\"", hash(&document));
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| value.as_bytes() == etag.as_bytes());
     let mut response = match known {
-        true => bytes_response(StatusCode::NOT_MODIFIED.as_u16(), bytes::Bytes::new(), media_type),
-        false => bytes_response(200, document.into(), media_type),
+        true => bytes_response(StatusCode::NOT_MODIFIED.as_u16(), Bytes::new(), media_type),
+        false => bytes_response(200, document, media_type),
     };
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, etag);

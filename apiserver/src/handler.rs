@@ -160,7 +160,9 @@ async fn plain(server: &Arc<Server>, info: &RequestInfo, parts: &Parts) -> Resul
     match segments.as_slice() {
         [""] => Ok(discovery::root()),
         ["version" | "version.json"] => Ok(json_response(&discovery::version())),
-        ["healthz" | "livez" | "readyz", ..] => health::check(server, &segments, parts.uri.query().unwrap_or_default()).await,
+        ["healthz" | "livez" | "readyz", ..] => {
+            health::check(server, &segments, parts.uri.query().unwrap_or_default()).await
+        }
         ["metrics"] => Ok(server.metrics.render(&server.cache)),
         ["api"] => discovery::legacy_groups(&parts.headers, &server.address()),
         ["apis"] => discovery::groups(&parts.headers),

@@ -2,11 +2,16 @@
 
 use axum::response::Response;
 use jiff::SignedDuration;
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use crate::{cache::Cache, request::RequestInfo, respond::bytes_response};
 
-const BUCKETS: &[f64] = &[0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+const BUCKETS: &[f64] = &[
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0, 60.0,
+];
 
 /// The server's counters.
 pub struct Metrics {
@@ -33,8 +38,10 @@ impl Metrics {
         let labels = ["verb", "group", "version", "resource", "subresource", "scope", "component"];
         let with_code = [&labels[..], &["code"]].concat();
         let requests = Opts::new("apiserver_request_total", "Counter of apiserver requests.");
-        let durations = HistogramOpts::new("apiserver_request_duration_seconds", "Response latency distribution in seconds.");
-        let long_running = Opts::new("apiserver_longrunning_requests", "Gauge of all active long-running apiserver requests.");
+        let durations =
+            HistogramOpts::new("apiserver_request_duration_seconds", "Response latency distribution in seconds.");
+        let long_running =
+            Opts::new("apiserver_longrunning_requests", "Gauge of all active long-running apiserver requests.");
         let in_flight = Opts::new("apiserver_current_inflight_requests", "Requests in flight, per request kind.");
         let objects = Opts::new("apiserver_storage_objects", "Number of stored objects, per resource.");
         let metrics = Self {

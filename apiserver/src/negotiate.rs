@@ -51,7 +51,8 @@ pub fn clauses(accept: &str) -> Vec<Clause<'_>> {
 fn clause(text: &str) -> Clause<'_> {
     let mut parts = text.split(';').map(str::trim);
     let media_type = parts.next().unwrap_or_default();
-    let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))).collect();
+    let parameters: Vec<_> =
+        parts.filter_map(|part| part.split_once('=')).map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))).collect();
     let quality = parameters.iter().find(|(name, _)| *name == "q").and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
     Clause { media_type, parameters, quality }
 }
@@ -68,9 +69,10 @@ pub fn negotiate(headers: &HeaderMap) -> Result<Accepted, Status> {
     if accept.trim().is_empty() {
         return Ok(Accepted { encoding: Encoding::Json, form: Form::Object });
     }
-    clauses(&accept).iter().find_map(served).ok_or_else(|| {
-        Status::not_acceptable("application/json, application/json;stream=watch, application/yaml")
-    })
+    clauses(&accept)
+        .iter()
+        .find_map(served)
+        .ok_or_else(|| Status::not_acceptable("application/json, application/json;stream=watch, application/yaml"))
 }
 
 fn served(clause: &Clause<'_>) -> Option<Accepted> {

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{LazyLock, OnceLock},
 };
 
 use api::{Descriptor, Status, openapi, schema};
 use axum::response::Response;
+use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
@@ -17,9 +18,13 @@ use crate::{
     respond::json_response,
 };
 
-type Document = OnceLock<Arc<Vec<u8>>>;
+const JSON: &str = "application/json";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-static V2: Document = OnceLock::new();
+type Document = OnceLock<Bytes>;
+
+/// Only this form is kept: kubectl asks for it.
+static V2_AS_PROTOBUF: LazyLock<Bytes> = LazyLock::new(|| openapi::v2_protobuf(&v2()).into());
 
 /// By path: `api/v1`, `apis/apps/v1`.
 static V3: LazyLock<BTreeMap<String, Document>> =
@@ -33,28 +38,44 @@ fn descriptors() -> Vec<&'static Descriptor> {
 
 /// `path` is what follows `/openapi`.
 pub(crate) fn answer(path: &[&str], headers: &HeaderMap) -> Result<Response, Status> {
-    let accepts_json = |media_type: &str| matches!(media_type, "application/json" | "application/*" | "*/*");
     let accept = accept(headers);
-    if !accept.trim().is_empty() && !clauses(&accept).iter().any(|clause| accepts_json(clause.media_type)) {
-        return Err(Status::not_acceptable("application/json"));
-    }
+    let media_type = match path {
+        ["v2"] => served(&accept, &[JSON, V2_PROTOBUF]),
+        _ => served(&accept, &[JSON]),
+    };
+    let media_type = media_type.ok_or_else(|| Status::not_acceptable(JSON))?;
     match path {
-        ["v2"] => Ok(with_etag(headers, V2.get_or_init(v2).to_vec(), "application/json")),
+        ["v2"] if media_type == V2_PROTOBUF => Ok(with_etag(headers, V2_AS_PROTOBUF.clone(), V2_PROTOBUF)),
+        ["v2"] => Ok(with_etag(headers, encoded(&v2()), JSON)),
         ["v3"] => Ok(json_response(&index())),
         ["v3", place @ ..] => {
             let place = place.join("/");
             let document = V3.get(&place).ok_or_else(Status::no_such_path)?;
-            Ok(with_etag(headers, document.get_or_init(|| v3(&place)).to_vec(), "application/json"))
+            Ok(with_etag(headers, document.get_or_init(|| v3(&place)).clone(), JSON))
         }
         _ => Err(Status::no_such_path()),
     }
 }
 
-fn v2() -> Arc<Vec<u8>> {
-    encoded(&openapi::v2(&descriptors(), &DEFINITIONS, GIT_VERSION))
+/// The first form that the client accepts and that there is.
+fn served(accept: &str, forms: &[&'static str]) -> Option<&'static str> {
+    let clauses = clauses(accept);
+    if clauses.is_empty() {
+        return Some(JSON);
+    }
+    let form = |media_type: &str| match media_type {
+        "application/*" | "*/*" => Some(JSON),
+        // The name with an at sign is what clients send and their own parsers refuse.
+        other => forms.iter().copied().find(|form| *form == other.replace('@', ".")),
+    };
+    clauses.iter().find_map(|clause| form(clause.media_type))
 }
 
-fn v3(place: &str) -> Arc<Vec<u8>> {
+fn v2() -> Value {
+    openapi::v2(&descriptors(), &DEFINITIONS, GIT_VERSION)
+}
+
+fn v3(place: &str) -> Bytes {
     let (group, version) = match place.split('/').collect::<Vec<_>>().as_slice() {
         ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
         [_, version] => (String::new(), (*version).to_owned()),
@@ -63,14 +84,15 @@ fn v3(place: &str) -> Arc<Vec<u8>> {
     encoded(&openapi::v3(&descriptors(), &group, &version, &DEFINITIONS, GIT_VERSION))
 }
 
-fn encoded(document: &Value) -> Arc<Vec<u8>> {
-    Arc::new(serde_json::to_vec(document).unwrap_or_default())
+fn encoded(document: &Value) -> Bytes {
+    serde_json::to_vec(document).unwrap_or_default().into()
 }
 
 /// Where the documents are, each with the hash by which clients keep it. The hash is of the program, since the
 /// documents change only with it: none has to be made for the index.
 fn index() -> Value {
     let identity = hash(format!("{GIT_VERSION} {:?}", V3.keys()).as_bytes());
-    let entry = |path: &String| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={identity}")}));
+    let entry =
+        |path: &String| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={identity}")}));
     json!({"paths": V3.keys().map(entry).collect::<Map<_, _>>()})
 }

@@ -163,7 +163,8 @@ impl DeleteOptions {
         }
         let mut errors = Errors::default();
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let dry: Vec<String> = body.get("dryRun").and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
+        let dry: Vec<String> =
+            body.get("dryRun").and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
         let options = Self {
             grace_period_seconds: body.get("gracePeriodSeconds").and_then(Value::as_i64),
             orphan_dependents: body.get("orphanDependents").and_then(Value::as_bool),
@@ -218,7 +219,8 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded() {
-        let options = Options::parse("labelSelector=a%3Db%2Cc&limit=5&watch=1&fieldValidation=Strict", "ListOptions").unwrap();
+        let options =
+            Options::parse("labelSelector=a%3Db%2Cc&limit=5&watch=1&fieldValidation=Strict", "ListOptions").unwrap();
         assert_eq!((options.label_selector.as_str(), options.limit, options.watch), ("a=b,c", 5, true));
         assert_eq!(options.field_validation, FieldValidation::Strict);
     }

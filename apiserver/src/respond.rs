@@ -29,12 +29,18 @@ pub struct Compressible;
 /// What a verb answers.
 pub enum Answer {
     /// One object in stored form, with its resourceVersion.
-    Object { code: u16, bytes: Bytes },
+    Object {
+        code: u16,
+        bytes: Bytes,
+    },
     List(List),
     /// Success without an object.
     Status(Status),
     /// Something of another kind than the resource (Scale).
-    Other { code: u16, object: Value },
+    Other {
+        code: u16,
+        object: Value,
+    },
     /// Already HTTP: watches.
     Response(Response),
 }
@@ -122,7 +128,12 @@ impl Writer<'_> {
                 let items: Vec<_> = objects().map(|object| table::metadata_only(&object, version)).collect();
                 let api_version = format!("meta.k8s.io/{version}");
                 let kind = "PartialObjectMetadataList";
-                self.encoded(200, to_bytes(&json!({"kind": kind, "apiVersion": api_version, "metadata": list.metadata(), "items": items})))
+                self.encoded(
+                    200,
+                    to_bytes(
+                        &json!({"kind": kind, "apiVersion": api_version, "metadata": list.metadata(), "items": items}),
+                    ),
+                )
             }
             Form::Table { version } => {
                 let include = &self.call.options.include_object;
@@ -180,7 +191,11 @@ impl Writer<'_> {
     }
 }
 
-fn chunks(kind: &'static dyn AnyKind, head: String, entries: Vec<Arc<Entry>>) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {
+fn chunks(
+    kind: &'static dyn AnyKind,
+    head: String,
+    entries: Vec<Arc<Entry>>,
+) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {
     let mut entries = entries.into_iter().enumerate();
     let mut chunk = BytesMut::from(head.as_bytes());
     let mut finished = false;

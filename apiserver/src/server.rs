@@ -152,7 +152,12 @@ impl Server {
         Router::new()
             .fallback(handler::handle)
             .with_state(self.clone())
-            .layer(CompressionLayer::new().gzip(true).quality(tower_http::CompressionLevel::Fastest).compress_when(worth_it))
+            .layer(
+                CompressionLayer::new()
+                    .gzip(true)
+                    .quality(tower_http::CompressionLevel::Fastest)
+                    .compress_when(worth_it),
+            )
             .layer(CatchPanicLayer::custom(panicked))
     }
 

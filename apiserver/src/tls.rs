@@ -29,7 +29,12 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADERS_BYTES_MAX: u32 = 1 << 20;
 
 /// Accepts connections until `stop`, then lets running requests finish.
-pub(crate) async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    stop: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));

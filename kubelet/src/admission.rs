@@ -55,8 +55,9 @@ mod tests {
                 {"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
             Arc::new(serde_json::from_value(pod).unwrap())
         };
-        let allocatable: ResourceList =
-            [("cpu", Quantity::units(2)), ("pods", Quantity::units(3))].map(|(n, q)| (n.to_string(), q.to_text())).into();
+        let allocatable: ResourceList = [("cpu", Quantity::units(2)), ("pods", Quantity::units(3))]
+            .map(|(n, q)| (n.to_string(), q.to_text()))
+            .into();
         let others = [pod("a", "1", "Running"), pod("b", "2", "Succeeded")];
         assert_eq!(admit(&pod("c", "1", "Pending"), &others, &allocatable), Ok(()));
         let refused = admit(&pod("c", "1500m", "Pending"), &others, &allocatable).unwrap_err();

@@ -261,7 +261,9 @@ mod tests {
             "env": [{"name": "URL", "value": "https://$(KUBERNETES_SERVICE_HOST)/$(P_k)"},
                     {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
                     {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}]});
-        check(container, expect![[r#"
+        check(
+            container,
+            expect![[r#"
             APP=web
             KUBERNETES_PORT=tcp://10.96.0.1:443
             KUBERNETES_PORT_443_TCP=tcp://10.96.0.1:443
@@ -274,7 +276,8 @@ mod tests {
             P_X=map
             P_k=v
             URL=https://10.96.0.1/v
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

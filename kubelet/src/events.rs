@@ -17,10 +17,5 @@ pub fn about_container(pod: &Pod, container: &str) -> ObjectReference {
 
 /// The node; as upstream its name stands for the uid, so that events are found before and after it registers.
 pub fn about_node(name: &str) -> ObjectReference {
-    ObjectReference {
-        kind: Some("Node".into()),
-        name: Some(name.into()),
-        uid: Some(name.into()),
-        ..Default::default()
-    }
+    ObjectReference { kind: Some("Node".into()), name: Some(name.into()), uid: Some(name.into()), ..Default::default() }
 }

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 
-use crate::{
-    probe::http,
-    runtime::ContainerRuntime,
-};
+use crate::{probe::http, runtime::ContainerRuntime};
 
 /// A hook without a limit of its own still ends.
 const EXEC_LIMIT: Duration = Duration::from_secs(24 * 3600);

@@ -112,7 +112,8 @@ impl Images {
         let now = self.clock.now();
         match pulled {
             Ok(image) => {
-                let span = |from: Timestamp| go_millis(Duration::try_from(now.duration_since(from)).unwrap_or_default());
+                let span =
+                    |from: Timestamp| go_millis(Duration::try_from(now.duration_since(from)).unwrap_or_default());
                 let message = format!(
                     "Successfully pulled image \"{name}\" in {} ({} including waiting). Image size: {} bytes.",
                     span(pulling),
@@ -124,7 +125,13 @@ impl Images {
                 Ok(image)
             }
             Err(why) => {
-                self.event(pod, container, EventType::Warning, "Failed", format!("Failed to pull image \"{name}\": {why}"));
+                self.event(
+                    pod,
+                    container,
+                    EventType::Warning,
+                    "Failed",
+                    format!("Failed to pull image \"{name}\": {why}"),
+                );
                 if let Some(image) = self.local(reference).await {
                     let message = format!("Container image \"{name}\" cannot be pulled; using the one on this machine");
                     self.event(pod, container, EventType::Warning, "Pulled", message);
@@ -293,7 +300,10 @@ mod tests {
         let secret = serde_json::json!({"data": {".dockerconfigjson": STANDARD.encode(config.to_string())}});
         let secret = Arc::new(serde_json::from_value::<Secret>(secret).unwrap());
         let users = |image: &str| -> Vec<String> {
-            credentials(&[secret.clone()], image).into_iter().map(|credentials| credentials.username).collect()
+            credentials(std::slice::from_ref(&secret), image)
+                .into_iter()
+                .map(|credentials| credentials.username)
+                .collect()
         };
         assert_eq!(users("nginx:latest"), ["hub"]);
         assert_eq!(users("reg.example.com/team/app:1"), ["team", "all"]);

@@ -11,7 +11,10 @@ use std::{
 
 use client::informer::{Change, Informer};
 use futures::StreamExt;
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -22,8 +25,12 @@ use crate::{
     Kubelet,
     admission::admit,
     node::status::allocatable,
-    pod::{self, lifecycle::{Desired, Verdict}, worker::{Mail, Worker}},
-    runtime::{PodIdentity, PodView, RuntimeView},
+    pod::{
+        self,
+        lifecycle::{Desired, Verdict},
+        worker::{Mail, Worker},
+    },
+    runtime::{ContainerStatus, PodIdentity, PodView, RuntimeView, labels},
     server, volume,
 };
 
@@ -218,7 +225,10 @@ impl PodSet {
         tracing::info!(uid, namespace, name, "containers of a Pod that is gone");
         let metadata =
             ObjectMeta { uid: Some(uid.clone()), namespace: Some(namespace), name: Some(name), ..Default::default() };
-        let pod = Arc::new(Pod { metadata, ..Default::default() });
+        let seconds = |container: &ContainerStatus| container.labels.get(labels::GRACE)?.parse().ok();
+        let grace = view.containers.iter().filter_map(seconds).max();
+        let spec = PodSpec { termination_grace_period_seconds: grace, ..Default::default() };
+        let pod = Arc::new(Pod { metadata, spec: Some(spec), status: None });
         let handle = self.start(pod, Desired::Gone, finished);
         self.0.workers.lock().insert(uid, handle);
     }

@@ -26,12 +26,12 @@ fn container(sandbox: &str, name: &str, script: &str) -> ContainerConfig {
 }
 
 async fn clear(docker: &Docker) {
-    for pod in docker.list().await.unwrap().into_values() {
+    for pod in docker.list().await.expect("docker answers").into_values() {
         for container in pod.containers {
-            docker.remove_container(&container.id).await.unwrap();
+            docker.remove_container(&container.id).await.expect("docker answers");
         }
         for sandbox in pod.sandboxes {
-            docker.remove_pod_sandbox(&sandbox.id).await.unwrap();
+            docker.remove_pod_sandbox(&sandbox.id).await.expect("docker answers");
         }
     }
 }
@@ -64,7 +64,13 @@ async fn a_pod_lives_and_ends_on_docker() {
     let late = docker.exec_sync(&id, &command("sleep 5"), Duration::from_millis(300)).await;
     assert!(late.is_err());
 
-    let options = ExecOptions { command: command("test -t 0 && echo tty"), tty: true, stdin: true, stdout: true, ..Default::default() };
+    let options = ExecOptions {
+        command: command("test -t 0 && echo tty"),
+        tty: true,
+        stdin: true,
+        stdout: true,
+        ..Default::default()
+    };
     let mut session = docker.exec(&id, options).await.unwrap();
     let mut output = Vec::new();
     while let Some(Ok((_, piece))) = session.output.next().await {

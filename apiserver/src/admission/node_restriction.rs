@@ -274,7 +274,8 @@ mod tests {
         let bad = json!({"node-role.kubernetes.io/x": "", "node-restriction.kubernetes.io/y": ""});
         assert_eq!(
             verdict(Case::create("nodes", node("n1", bad))).await,
-            "node \"n1\" is not allowed to set the following labels: node-restriction.kubernetes.io/y, node-role.kubernetes.io/x"
+            "node \"n1\" is not allowed to set the following labels: node-restriction.kubernetes.io/y, \
+             node-role.kubernetes.io/x"
         );
         let mut tainted = node("n1", usual.clone());
         tainted["spec"]["taints"] = json!([{"key": "k"}]);

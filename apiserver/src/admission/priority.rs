@@ -104,14 +104,15 @@ mod tests {
     use super::*;
     use crate::admission::testing::Case;
 
+    fn class(name: &str, value: i64, is_default: bool) -> Value {
+        let preemption = "Never";
+        json!({"metadata": {"name": name}, "value": value, "globalDefault": is_default, "preemptionPolicy": preemption})
+    }
+
     fn pod(spec: Value) -> Case {
-        let class = |name: &str, value: i64, is_default: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": is_default, "preemptionPolicy": "Never"});
-        let case = Case::create("pods", json!({"metadata": {"name": "p", "namespace": "a"}, "spec": spec}));
-        case.with(GROUP, "priorityclasses", class("high", 1000, false)).with(
-            GROUP,
-            "priorityclasses",
-            class("usual", 5, true),
-        )
+        Case::create("pods", json!({"metadata": {"name": "p", "namespace": "a"}, "spec": spec}))
+            .with(GROUP, "priorityclasses", class("high", 1000, false))
+            .with(GROUP, "priorityclasses", class("usual", 5, true))
     }
 
     #[tokio::test]

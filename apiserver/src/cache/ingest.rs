@@ -102,7 +102,9 @@ impl Cache {
             if !batches.iter().any(|(name, ..)| name == stored_as) {
                 batches.push((stored_as.to_owned(), self.resource(stored_as), Vec::new()));
             }
-            let Some((name, resource, events)) = batches.iter_mut().find(|(name, ..)| name == stored_as) else { continue };
+            let Some((name, resource, events)) = batches.iter_mut().find(|(name, ..)| name == stored_as) else {
+                continue;
+            };
             let new = change.value.as_ref().map(|value| {
                 let facts = self.facts(name, value, &change.key);
                 Arc::new(Entry::new(change.key.clone(), value, change.revision, facts))

@@ -53,7 +53,11 @@ impl Server {
                     return Err(Status::already_exists(call.resource(), &name));
                 }
                 Err(Refused::ClaimLost) if attempt == ATTEMPTS_MAX => {
-                    return Err(Status::conflict(call.resource(), &name, "what it needs was taken by others; try again"));
+                    return Err(Status::conflict(
+                        call.resource(),
+                        &name,
+                        "what it needs was taken by others; try again",
+                    ));
                 }
                 Err(_) => attempt += 1,
             }
@@ -74,7 +78,12 @@ impl Server {
     }
 
     /// From what was decoded to what is committed.
-    async fn prepare_new(&self, call: &Call, object: Object, name: &str) -> Result<(Object, Vec<store::Write>), Status> {
+    async fn prepare_new(
+        &self,
+        call: &Call,
+        object: Object,
+        name: &str,
+    ) -> Result<(Object, Vec<store::Write>), Status> {
         let attributes = self.attributes(call, Operation::Create, name, None);
         let mut object = call.kind.set_defaults(object)?;
         let descriptor = call.descriptor();
@@ -124,7 +133,12 @@ impl Server {
     }
 
     /// The mutating steps; what they changed gets its defaults again.
-    pub(super) async fn admit(&self, call: &Call, attributes: &Attributes<'_>, mut object: Object) -> Result<Object, Status> {
+    pub(super) async fn admit(
+        &self,
+        call: &Call,
+        attributes: &Attributes<'_>,
+        mut object: Object,
+    ) -> Result<Object, Status> {
         if self.admission.is_empty() {
             return Ok(object);
         }

@@ -122,5 +122,8 @@ fn canonical(call: &Call, mut object: Object) -> Result<Object, Status> {
         return Ok(object);
     }
     let (kind, version) = (&call.descriptor().kind, &call.descriptor().version);
-    Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {}", errors.summary())))
+    Err(Status::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: {}",
+        errors.summary()
+    )))
 }

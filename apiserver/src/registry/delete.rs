@@ -91,7 +91,13 @@ impl Server {
         self.delete_in(call, call.namespace(), name, options).await
     }
 
-    async fn delete_in(&self, call: &Call, namespace: &str, name: &str, options: &DeleteOptions) -> Result<Deleted, Status> {
+    async fn delete_in(
+        &self,
+        call: &Call,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Status> {
         let key = key(call.kind, namespace, name);
         let cached = self.cache.resource(&call.descriptor().stored_as).get(&key);
         let mut current = cached.map(|entry| present(call, &entry));

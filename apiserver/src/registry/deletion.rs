@@ -166,8 +166,14 @@ pub(super) fn orphans_by_default(kind: &Descriptor) -> bool {
 /// Kinds whose DELETE answers the object instead of a Status (upstream: `ReturnDeletedObject`).
 pub(super) fn answers_object(kind: &Descriptor) -> bool {
     const CORE: &[&str] = &[
-        "namespaces", "persistentvolumeclaims", "persistentvolumes", "pods", "podtemplates", "resourcequotas",
-        "serviceaccounts", "services",
+        "namespaces",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "pods",
+        "podtemplates",
+        "resourcequotas",
+        "serviceaccounts",
+        "services",
     ];
     match kind.group.as_str() {
         "" => CORE.contains(&kind.plural.as_str()),
@@ -184,7 +190,9 @@ mod tests {
     const NOW: &str = "2026-01-01T00:00:00Z";
 
     fn decided(kind: &str, old: Value, options: DeleteOptions) -> String {
-        let Some(found) = api::kinds::ALL.iter().find(|known| known.descriptor().kind == "ConfigMap") else { return String::new() };
+        let Some(found) = api::kinds::ALL.iter().find(|known| known.descriptor().kind == "ConfigMap") else {
+            return String::new();
+        };
         let descriptor = Descriptor { kind: kind.into(), ..found.descriptor().clone() };
         match decide(&descriptor, &old, &options, NOW.parse().unwrap()) {
             Deletion::Now => "now".into(),
@@ -214,8 +222,12 @@ mod tests {
     fn plain_objects_go_at_once_unless_finalizers_hold_them() {
         assert_eq!(decided("ConfigMap", json!({"metadata": {}}), DeleteOptions::default()), "now");
         let held = json!({"metadata": {"finalizers": ["a/b"]}});
-        assert_eq!(decided("ConfigMap", held, DeleteOptions::default()), format!("until {NOW} grace 0 finalizers [\"a/b\"]"));
-        let marked = json!({"metadata": {"finalizers": ["a/b"], "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}});
+        assert_eq!(
+            decided("ConfigMap", held, DeleteOptions::default()),
+            format!("until {NOW} grace 0 finalizers [\"a/b\"]")
+        );
+        let marked =
+            json!({"metadata": {"finalizers": ["a/b"], "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}});
         assert_eq!(decided("ConfigMap", marked, DeleteOptions::default()), "pending");
         let foreground = format!("until {NOW} grace 0 finalizers [\"foregroundDeletion\"]");
         assert_eq!(decided("ConfigMap", json!({"metadata": {}}), policy("Foreground")), foreground);
@@ -231,7 +243,8 @@ mod tests {
 
     #[test]
     fn grace_can_only_be_shortened() {
-        let leaving = running_pod(json!({"deletionTimestamp": "2026-01-01T00:00:20Z", "deletionGracePeriodSeconds": 30}));
+        let leaving =
+            running_pod(json!({"deletionTimestamp": "2026-01-01T00:00:20Z", "deletionGracePeriodSeconds": 30}));
         assert_eq!(decided("Pod", leaving.clone(), grace(60)), "pending");
         assert_eq!(decided("Pod", leaving.clone(), DeleteOptions::default()), "pending");
         assert_eq!(decided("Pod", leaving.clone(), grace(15)), "until 2026-01-01T00:00:05Z grace 15 finalizers null");
@@ -242,7 +255,10 @@ mod tests {
     #[test]
     fn namespaces_end_with_their_finalizers() {
         let namespace = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-        assert_eq!(decided("Namespace", namespace.clone(), DeleteOptions::default()), format!("until {NOW} grace null finalizers null"));
+        assert_eq!(
+            decided("Namespace", namespace.clone(), DeleteOptions::default()),
+            format!("until {NOW} grace null finalizers null")
+        );
         let mut ending = namespace;
         ending["metadata"]["deletionTimestamp"] = NOW.into();
         assert_eq!(decided("Namespace", ending.clone(), DeleteOptions::default()), "pending");

@@ -66,7 +66,8 @@ impl Server {
     /// `prefix` and a random suffix.
     pub(super) fn generate_name(&self, object: &mut Object) {
         let prefix = object.text("/metadata/generateName");
-        let end = prefix.char_indices().map(|(at, _)| at).find(|at| *at >= GENERATE_NAME_BYTES_MAX).unwrap_or(prefix.len());
+        let end =
+            prefix.char_indices().map(|(at, _)| at).find(|at| *at >= GENERATE_NAME_BYTES_MAX).unwrap_or(prefix.len());
         let name = format!("{}{}", &prefix[..end], self.chance.suffix(SUFFIX_LENGTH));
         object.set_metadata("name", name.into());
     }

@@ -33,6 +33,7 @@ impl Server {
     pub(crate) async fn act(self: &Arc<Self>, call: &Call) -> Result<Answer, Status> {
         let descriptor = call.descriptor();
         match (call.info.subresource.as_str(), call.info.verb.as_str()) {
+            ("", verb) if !descriptor.verbs.iter().any(|known| known == verb) => Err(Status::method_not_allowed()),
             ("", "get") => self.get(call).await,
             ("", "list") => self.list(call).await,
             ("", "watch") => self.watch(call).await,

@@ -1,10 +1,6 @@
 //! The scale subresource: `spec.replicas` of any kind that has it, as autoscaling/v1 Scale.
 
-use api::{
-    Errors, Object, Path, Status,
-    object::ObjectExt,
-    selector::Selector,
-};
+use api::{Errors, Object, Path, Status, object::ObjectExt, selector::Selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
@@ -66,7 +62,9 @@ fn selector_of(object: &Object) -> String {
     let is_plain = object["kind"] == "ReplicationController";
     let parsed = match is_plain {
         true => serde_json::from_value(selector).ok().map(|labels| Selector::from_labels(&labels)),
-        false => serde_json::from_value::<LabelSelector>(selector).ok().and_then(|selector| Selector::from_api(Some(&selector)).ok()),
+        false => serde_json::from_value::<LabelSelector>(selector)
+            .ok()
+            .and_then(|selector| Selector::from_api(Some(&selector)).ok()),
     };
     parsed.map(|selector| selector.to_string()).unwrap_or_default()
 }
@@ -75,7 +73,9 @@ fn selector_of(object: &Object) -> String {
 fn scaled(call: &Call, old: &Object, scale: &Value) -> Result<Object, Status> {
     if scale.name() != call.name() {
         let (given, wanted) = (scale.name(), call.name());
-        return Err(Status::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({wanted})")));
+        return Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({wanted})"
+        )));
     }
     let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
     if replicas < 0 {

@@ -30,12 +30,11 @@ impl Selection {
     pub fn new(kind: &dyn AnyKind, info: &RequestInfo, options: &Options) -> Result<Self, Status> {
         let labels = match options.label_selector.as_str() {
             "" => Selector::everything(),
-            text => Selector::parse(text).map_err(|error| {
-                Status::bad_request(format!("unable to parse requirement: {error}"))
-            })?,
+            text => Selector::parse(text)
+                .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?,
         };
-        let mut fields = FieldSelector::parse(&options.field_selector)
-            .map_err(|error| Status::bad_request(error.to_string()))?;
+        let mut fields =
+            FieldSelector::parse(&options.field_selector).map_err(|error| Status::bad_request(error.to_string()))?;
         check_fields(kind, &fields)?;
         let named = fields.exact("metadata.name").map(str::to_owned);
         // `RequestInfo` copies the selected name, so that authorization sees it.
@@ -74,7 +73,11 @@ impl Selection {
             (None, None) => (self.prefix.clone(), None),
         };
         let inside = move |key: &Key| key.starts_with(&*self.prefix) && end.is_none_or(|end| key == end);
-        objects.range(start..).take_while(move |(key, _)| inside(key)).map(|(_, entry)| entry).filter(|entry| self.matches(entry))
+        objects
+            .range(start..)
+            .take_while(move |(key, _)| inside(key))
+            .map(|(_, entry)| entry)
+            .filter(|entry| self.matches(entry))
     }
 
     /// How many entries under the prefix follow `key`.
@@ -89,7 +92,8 @@ fn check_fields(kind: &dyn AnyKind, fields: &FieldSelector) -> Result<(), Status
     if fields.is_everything() {
         return Ok(());
     }
-    let mut known: Vec<_> = kind.selectable_fields(&json!({"metadata": {}})).into_iter().map(|(name, _)| name).collect();
+    let mut known: Vec<_> =
+        kind.selectable_fields(&json!({"metadata": {}})).into_iter().map(|(name, _)| name).collect();
     if known.is_empty() {
         known = vec!["metadata.name", "metadata.namespace"];
     }

@@ -101,9 +101,8 @@ impl Server {
                 Err(Refused::ClaimLost) => continue,
             };
             is_fresh = true;
-            current = moved_to.map(|entry| {
-                self.current(call, &api::encoding::stamp(&entry.value, entry.revision), entry.revision)
-            });
+            current = moved_to
+                .map(|entry| self.current(call, &api::encoding::stamp(&entry.value, entry.revision), entry.revision));
         }
         Err(Status::modified(call.resource(), call.name()))
     }
@@ -122,7 +121,8 @@ impl Server {
         let mut object = (change.make)(None).map_err(Refused::Failed)?;
         if !object.uid().is_empty() {
             let uid = object.uid();
-            let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Refused::Failed(Status::conflict(call.resource(), call.name(), &why)));
         }
         meta::ensure_namespace(call, &mut object).map_err(Refused::Failed)?;
@@ -140,7 +140,8 @@ impl Server {
     async fn change_once(&self, call: &Call, change: &Change<'_>, current: &Current) -> Result<Written, Refused> {
         let old = &current.object;
         let wished = (change.make)(Some(old)).map_err(Refused::Failed)?;
-        let (object, claims) = self.prepare_change(call, change.part, wished, current).await.map_err(Refused::Failed)?;
+        let (object, claims) =
+            self.prepare_change(call, change.part, wished, current).await.map_err(Refused::Failed)?;
         if managed::is_same(&object, old) {
             let bytes = api::encoding::encode(&call.kind.to_stored(old.clone()));
             return Ok(Written { bytes: api::encoding::stamp(&bytes, current.revision), created: false });
@@ -284,7 +285,10 @@ fn count_generation(call: &Call, object: &mut Object, old: &Object) {
     }
     let desired = |object: &Object| {
         let fields = object.as_object().into_iter().flatten();
-        fields.filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status")).map(|(_, value)| value.clone()).collect::<Vec<_>>()
+        fields
+            .filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"))
+            .map(|(_, value)| value.clone())
+            .collect::<Vec<_>>()
     };
     if desired(object) != desired(old) {
         object.set_metadata("generation", (old.generation() + 1).into());

@@ -6,7 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{AnyKind, Errors, Path, Status};
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    extract::{
+        FromRequestParts as _,
+        ws::{Message, WebSocketUpgrade},
+    },
+    response::Response,
+};
 use bytes::{Bytes, BytesMut};
 use clock::Clock;
 use http::{HeaderValue, header};
@@ -37,7 +44,21 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 impl Server {
     pub(super) async fn watch(&self, call: &Call) -> Result<Answer, Status> {
-        let lines = self.watcher(call).await?.lines();
+        let mut watcher = self.watcher(call).await?;
+        if call.header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
+            let upgrade = WebSocketUpgrade::from_request_parts(&mut call.parts.clone(), &()).await;
+            let upgrade = upgrade.map_err(|rejection| Status::bad_request(rejection.to_string()))?;
+            return Ok(Answer::Response(upgrade.on_upgrade(async move |mut socket| {
+                while let Some(lines) = watcher.next().await {
+                    for line in String::from_utf8_lossy(&lines).lines() {
+                        if socket.send(Message::text(line)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            })));
+        }
+        let lines = watcher.lines();
         let mut response = Response::new(Body::from_stream(lines));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(Answer::Response(response))
@@ -48,7 +69,8 @@ impl Server {
         validate(&call.options)?;
         let selection = Selection::new(call.kind, &call.info, &call.options)?;
         let form = negotiate(&call.parts.headers)?.form;
-        let Options { resource_version, send_initial_events, allow_watch_bookmarks, timeout_seconds, .. } = &call.options;
+        let Options { resource_version, send_initial_events, allow_watch_bookmarks, timeout_seconds, .. } =
+            &call.options;
         let resource = self.cache.resource(&call.descriptor().stored_as);
         let from_state = send_initial_events.unwrap_or(matches!(resource_version.as_str(), "" | "0"));
         let signals_end = *send_initial_events == Some(true) && *allow_watch_bookmarks;

@@ -271,7 +271,8 @@ mod tests {
         let served = tokio::spawn(async move {
             let (mut stream, _) = backend.accept().await.unwrap();
             let head = head(&mut stream).await;
-            let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4\r\n\r\n";
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
+                          X-Stream-Protocol-Version: v4\r\n\r\n";
             stream.write_all(answer.as_bytes()).await.unwrap();
             let mut bytes = [0; 4];
             stream.read_exact(&mut bytes).await.unwrap();

@@ -49,21 +49,21 @@ impl<'a> Target<'a> {
 pub(super) fn pod(server: Arc<Server>, call: Call, body: Body) -> Answered {
     Box::pin(async move {
         let endpoint = pod_endpoint(&server, &call)?;
-        proxy(&call.parts.uri.path().to_owned(), 7, call, body, &endpoint).await
+        proxy(7, call, body, &endpoint).await
     })
 }
 
 pub(super) fn service(server: Arc<Server>, call: Call, body: Body) -> Answered {
     Box::pin(async move {
         let endpoint = service_endpoint(&server, &call)?;
-        proxy(&call.parts.uri.path().to_owned(), 7, call, body, &endpoint).await
+        proxy(7, call, body, &endpoint).await
     })
 }
 
 pub(super) fn node(server: Arc<Server>, call: Call, body: Body) -> Answered {
     Box::pin(async move {
         let endpoint = node_endpoint(&server, &call)?;
-        proxy(&call.parts.uri.path().to_owned(), 5, call, body, &endpoint).await
+        proxy(5, call, body, &endpoint).await
     })
 }
 
@@ -147,7 +147,8 @@ fn node_endpoint(server: &Server, call: &Call) -> Result<Endpoint, Status> {
 }
 
 /// `depth` is the number of path segments up to and with `proxy`.
-async fn proxy(path: &str, depth: usize, mut call: Call, body: Body, endpoint: &Endpoint) -> Result<Response, Status> {
+async fn proxy(depth: usize, mut call: Call, body: Body, endpoint: &Endpoint) -> Result<Response, Status> {
+    let path = call.parts.uri.path().to_owned();
     let end = path.match_indices('/').nth(depth).map_or(path.len(), |(at, _)| at);
     let (prefix, rest) = path.split_at(end);
     let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -155,7 +156,7 @@ async fn proxy(path: &str, depth: usize, mut call: Call, body: Body, endpoint: &
         return redirect(&format!("{prefix}/{query}"));
     }
     let target = format!("{}{query}", if rest.is_empty() { "/" } else { rest });
-    let headers = forwarded(&call.parts, path);
+    let headers = forwarded(&call.parts, &path);
     let outgoing = Outgoing { parts: &mut call.parts, body, target: &target, headers };
     let unreached = |error| Status::unavailable(format!("error trying to reach service: {error}"));
     let mut response = endpoint.forward(outgoing).await.map_err(unreached)?;

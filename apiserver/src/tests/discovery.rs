@@ -1,31 +1,35 @@
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn groups_and_resources() {
     let server = Harness::new().await;
     assert_eq!(server.get("/api").await.body["versions"], json!(["v1"]));
     let groups = server.get("/apis").await.body;
     assert!(groups["groups"].as_array().unwrap().iter().any(|group| group["name"] == "rbac.authorization.k8s.io"));
     let core = server.get("/api/v1").await.body;
-    let find = |name: &str| core["resources"].as_array().unwrap().iter().find(|resource| resource["name"] == name).cloned();
+    let find =
+        |name: &str| core["resources"].as_array().unwrap().iter().find(|resource| resource["name"] == name).cloned();
     assert_eq!(find("configmaps").unwrap()["shortNames"], json!(["cm"]));
     assert_eq!(find("nodes/status").unwrap()["kind"], "Node");
     assert_eq!(server.get("/apis/nonsense").await.code, 404);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_aggregated_form_has_an_etag() {
     let server = Harness::new().await;
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let answer = server.get_accepting("/apis", accept).await;
-    assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    assert_eq!(
+        answer.headers[header::CONTENT_TYPE],
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    );
     assert_eq!(answer.body["kind"], "APIGroupDiscoveryList");
     let request = Request::builder().uri("/apis").header(header::ACCEPT, accept);
     let request = request.header(header::IF_NONE_MATCH, &answer.headers[header::ETAG]).body(Body::empty()).unwrap();
     assert_eq!(server.respond(request).await.status(), 304);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn health_version_and_metrics() {
     let server = Harness::new().await;
     assert_eq!(server.get("/readyz").await.body, "ok");
@@ -38,10 +42,13 @@ async fn health_version_and_metrics() {
     assert!(metrics.as_str().unwrap().contains("apiserver_request_total{"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cluster_begins_with_its_first_objects() {
     let server = Harness::new().await;
-    assert_eq!(server.get("/api/v1/namespaces").await.names(), ["default", "kube-node-lease", "kube-public", "kube-system"]);
+    assert_eq!(
+        server.get("/api/v1/namespaces").await.names(),
+        ["default", "kube-node-lease", "kube-public", "kube-system"]
+    );
     let service = server.get("/api/v1/namespaces/default/services/kubernetes").await.body;
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
     let endpoints = server.get("/api/v1/namespaces/default/endpoints/kubernetes").await.body;
@@ -49,7 +56,7 @@ async fn a_cluster_begins_with_its_first_objects() {
     assert_eq!(server.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin").await.code, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn strangers_are_refused() {
     let server = Harness::new().await;
     let request = Request::builder().uri(CONFIG_MAPS).body(Body::empty()).unwrap();

@@ -1,6 +1,6 @@
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_list_is_a_snapshot_at_the_stores_revision() {
     let server = Harness::new().await;
     server.config_map("b").await;
@@ -12,7 +12,7 @@ async fn a_list_is_a_snapshot_at_the_stores_revision() {
     assert_eq!(version(&server.get(CONFIG_MAPS).await.body), version(&namespace.body));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pages_show_one_moment() {
     let server = Harness::new().await;
     for name in ["a", "b", "c", "d"] {
@@ -29,7 +29,7 @@ async fn pages_show_one_moment() {
     assert_eq!(second.body["metadata"].get("continue"), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_token_that_is_too_old_says_how_to_go_on() {
     let server = Harness::new().await;
     for name in ["a", "b", "c"] {
@@ -46,7 +46,7 @@ async fn a_token_that_is_too_old_says_how_to_go_on() {
     assert_eq!(server.get(&format!("{CONFIG_MAPS}?continue={token}")).await.names(), ["b", "c", "d"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn selectors() {
     let server = Harness::new().await;
     server.config_map("a").await;
@@ -54,15 +54,19 @@ async fn selectors() {
     assert_eq!(server.get(&format!("{CONFIG_MAPS}?labelSelector=app%3Da")).await.names(), ["a"]);
     assert_eq!(server.get(&format!("{CONFIG_MAPS}?labelSelector=app+notin+(a,c)")).await.names(), ["b"]);
     assert_eq!(server.get("/api/v1/configmaps?fieldSelector=metadata.name%3Db").await.names(), ["b"]);
-    assert_eq!(server.get("/api/v1/configmaps?fieldSelector=metadata.namespace!%3Ddefault").await.names(), Vec::<&str>::new());
+    assert_eq!(
+        server.get("/api/v1/configmaps?fieldSelector=metadata.namespace!%3Ddefault").await.names(),
+        Vec::<&str>::new()
+    );
     let unknown = server.get(&format!("{CONFIG_MAPS}?fieldSelector=data.k%3Dv")).await;
-    let expected = "400 BadRequest: \"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"";
+    let expected =
+        "400 BadRequest: \"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"";
     assert_eq!(unknown.failure(), expected);
     let node = server.get("/api/v1/nodes?fieldSelector=spec.podCIDR%3Dx").await;
     assert_eq!(node.failure(), "400 BadRequest: field label not supported: spec.podCIDR");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn exact_revisions() {
     let server = Harness::new().await;
     let first = server.config_map("a").await;
@@ -83,7 +87,7 @@ async fn the_future_is_waited_for_a_little() {
     assert_eq!(answer.body["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_collection_is_deleted() {
     let server = Harness::new().await;
     for name in ["a", "b"] {
@@ -95,14 +99,17 @@ async fn a_collection_is_deleted() {
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tables_and_metadata() {
     let server = Harness::new().await;
     server.config_map("a").await;
     let table = server.get_accepting(CONFIG_MAPS, TABLE).await.body;
     assert_eq!((table["kind"].as_str(), table["apiVersion"].as_str()), (Some("Table"), Some("meta.k8s.io/v1")));
     let row = &table["rows"][0];
-    assert_eq!((&row["cells"], row["object"]["kind"].as_str()), (&json!(["a", 1, "0s"]), Some("PartialObjectMetadata")));
+    assert_eq!(
+        (&row["cells"], row["object"]["kind"].as_str()),
+        (&json!(["a", 1, "0s"]), Some("PartialObjectMetadata"))
+    );
     assert_eq!(table["columnDefinitions"].as_array().unwrap().len(), 3);
     let one = server.get_accepting(&format!("{CONFIG_MAPS}/a?includeObject=Object"), TABLE).await.body;
     assert_eq!(one["rows"][0]["object"]["data"], json!({"k": "v"}));
@@ -112,7 +119,7 @@ async fn tables_and_metadata() {
     assert_eq!(server.get_accepting(CONFIG_MAPS, "application/vnd.kubernetes.protobuf").await.code, 406);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_long_list_comes_in_chunks_and_reads_the_same() {
     let server = Harness::new().await;
     let big = "x".repeat(40_000);

@@ -49,7 +49,12 @@ impl Answer {
 
     /// Names of a list's items.
     pub fn names(&self) -> Vec<&str> {
-        self.body["items"].as_array().into_iter().flatten().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+        self.body["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|item| item["metadata"]["name"].as_str().unwrap())
+            .collect()
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_object_is_created_read_changed_and_deleted() {
     let server = Harness::new().await;
     let created = server.send("POST", CONFIG_MAPS, &config_map("a")).await;
@@ -25,14 +25,21 @@ async fn an_object_is_created_read_changed_and_deleted() {
     assert_eq!(server.get(&path).await.failure(), "404 NotFound: configmaps \"a\" not found");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn refusals_are_in_upstreams_words() {
     let server = Harness::new().await;
     server.config_map("a").await;
     let again = server.send("POST", CONFIG_MAPS, &config_map("a")).await;
     assert_eq!(again.failure(), "409 AlreadyExists: configmaps \"a\" already exists");
-    let elsewhere = server.send("POST", "/api/v1/namespaces/other/configmaps", &json!({"metadata": {"name": "x", "namespace": "default"}})).await;
-    let expected = "400 BadRequest: the namespace of the provided object does not match the namespace sent on the request";
+    let elsewhere = server
+        .send(
+            "POST",
+            "/api/v1/namespaces/other/configmaps",
+            &json!({"metadata": {"name": "x", "namespace": "default"}}),
+        )
+        .await;
+    let expected =
+        "400 BadRequest: the namespace of the provided object does not match the namespace sent on the request";
     assert_eq!(elsewhere.failure(), expected);
     let mut stale = config_map("a");
     stale["metadata"]["resourceVersion"] = "1".into();
@@ -43,16 +50,20 @@ async fn refusals_are_in_upstreams_words() {
          please apply your changes to the latest version and try again"
     );
     let nameless = server.send("POST", CONFIG_MAPS, &json!({"metadata": {}})).await;
-    let expected = "422 Invalid: ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required";
+    let expected =
+        "422 Invalid: ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required";
     assert_eq!(nameless.failure(), expected);
-    assert_eq!(server.get("/api/v1/nonsense").await.failure(), "404 NotFound: the server could not find the requested resource");
+    assert_eq!(
+        server.get("/api/v1/nonsense").await.failure(),
+        "404 NotFound: the server could not find the requested resource"
+    );
     let protobuf = server.send_as("POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", "x").await;
     assert_eq!((protobuf.code, protobuf.body["reason"].as_str()), (400, Some("BadRequest")));
     let cbor = server.send_as("POST", CONFIG_MAPS, "application/cbor", "x").await;
     assert_eq!((cbor.code, cbor.body["reason"].as_str()), (415, Some("UnsupportedMediaType")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_update_that_changes_nothing_is_not_written() {
     let server = Harness::new().await;
     let first = server.config_map("a").await;
@@ -60,7 +71,7 @@ async fn an_update_that_changes_nothing_is_not_written() {
     assert_eq!((again.code, version(&again.body)), (200, first));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn names_are_generated() {
     let server = Harness::new().await;
     let created = server.send("POST", CONFIG_MAPS, &json!({"metadata": {"generateName": "job-"}})).await;
@@ -68,7 +79,7 @@ async fn names_are_generated() {
     assert!(name.starts_with("job-") && name.len() == 9, "{name}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_leaves_nothing_behind() {
     let server = Harness::new().await;
     let created = server.send("POST", &format!("{CONFIG_MAPS}?dryRun=All"), &config_map("a")).await;
@@ -84,7 +95,7 @@ async fn a_dry_run_leaves_nothing_behind() {
 
 const MERGE: &str = "application/merge-patch+json";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn patches_of_each_type() {
     let server = Harness::new().await;
     server.config_map("a").await;
@@ -94,18 +105,22 @@ async fn patches_of_each_type() {
     let json_patch = r#"[{"op":"test","path":"/data/n","value":"1"},{"op":"add","path":"/data/m","value":"2"}]"#;
     let patched = server.send_as("PATCH", &path, "application/json-patch+json", json_patch).await;
     assert_eq!((patched.code, &patched.body["data"]), (200, &json!({"m": "2", "n": "1"})));
-    let strategic = server.send_as("PATCH", &path, "application/strategic-merge-patch+json", r#"{"data":{"m":null}}"#).await;
+    let strategic =
+        server.send_as("PATCH", &path, "application/strategic-merge-patch+json", r#"{"data":{"m":null}}"#).await;
     assert_eq!((strategic.code, &strategic.body["data"]), (200, &json!({"n": "1"})));
-    let failed = server.send_as("PATCH", &path, "application/json-patch+json", r#"[{"op":"test","path":"/data/n","value":"9"}]"#).await;
+    let failed = server
+        .send_as("PATCH", &path, "application/json-patch+json", r#"[{"op":"test","path":"/data/n","value":"9"}]"#)
+        .await;
     assert_eq!(failed.code, 422);
     assert_eq!(server.send_as("PATCH", &path, "text/plain", "x").await.code, 415);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unknown_and_duplicate_fields_are_noticed() {
     let server = Harness::new().await;
     let body = r#"{"metadata":{"name":"a"},"data":{"k":"1","k":"2"},"spec":{}}"#;
-    let strict = server.send_as("POST", &format!("{CONFIG_MAPS}?fieldValidation=Strict"), "application/json", body).await;
+    let strict =
+        server.send_as("POST", &format!("{CONFIG_MAPS}?fieldValidation=Strict"), "application/json", body).await;
     assert_eq!(
         strict.failure(),
         "400 BadRequest: ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
@@ -117,7 +132,7 @@ async fn unknown_and_duplicate_fields_are_noticed() {
     assert_eq!(warned.body.get("spec"), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn finalizers_hold_an_object_until_the_last_is_gone() {
     let server = Harness::new().await;
     let mut object = config_map("a");
@@ -125,16 +140,20 @@ async fn finalizers_hold_an_object_until_the_last_is_gone() {
     server.send("POST", CONFIG_MAPS, &object).await;
     let path = format!("{CONFIG_MAPS}/a");
     let marked = server.delete(&path).await;
-    assert_eq!((marked.code, marked.body["metadata"]["deletionTimestamp"].as_str()), (200, Some("2026-01-01T00:00:00Z")));
+    assert_eq!(
+        (marked.code, marked.body["metadata"]["deletionTimestamp"].as_str()),
+        (200, Some("2026-01-01T00:00:00Z"))
+    );
     assert_eq!(server.get(&path).await.code, 200);
-    let added = server.send_as("PATCH", &path, MERGE, r#"{"metadata":{"finalizers":["example.com/hold","b.c/d"]}}"#).await;
+    let added =
+        server.send_as("PATCH", &path, MERGE, r#"{"metadata":{"finalizers":["example.com/hold","b.c/d"]}}"#).await;
     assert_eq!(added.code, 422);
     let freed = server.send_as("PATCH", &path, MERGE, r#"{"metadata":{"finalizers":null}}"#).await;
     assert_eq!(freed.code, 200);
     assert_eq!(server.get(&path).await.code, 404);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn preconditions_of_a_deletion() {
     let server = Harness::new().await;
     server.config_map("a").await;
@@ -144,7 +163,7 @@ async fn preconditions_of_a_deletion() {
     assert_eq!(server.get(&format!("{CONFIG_MAPS}/a")).await.code, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_namespace_ends_through_its_finalizer() {
     let server = Harness::new().await;
     let created = server.send("POST", "/api/v1/namespaces", &json!({"metadata": {"name": "dev"}})).await;
@@ -158,20 +177,26 @@ async fn a_namespace_ends_through_its_finalizer() {
     assert_eq!(server.get("/api/v1/namespaces/dev").await.code, 404);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn status_changes_only_through_its_own_door() {
     let server = Harness::new().await;
     let node = json!({"metadata": {"name": "n"}, "status": {"phase": "Running"}});
     assert_eq!(server.send("POST", "/api/v1/nodes", &node).await.code, 201);
     let patch = r#"{"spec":{"unschedulable":true},"status":{"phase":"Terminated"}}"#;
     let patched = server.send_as("PATCH", "/api/v1/nodes/n", MERGE, patch).await;
-    assert_eq!((&patched.body["spec"]["unschedulable"], &patched.body["status"]["phase"]), (&json!(true), &json!("Running")));
+    assert_eq!(
+        (&patched.body["spec"]["unschedulable"], &patched.body["status"]["phase"]),
+        (&json!(true), &json!("Running"))
+    );
     let patch = r#"{"spec":{"unschedulable":false},"status":{"phase":"Terminated"}}"#;
     let patched = server.send_as("PATCH", "/api/v1/nodes/n/status", MERGE, patch).await;
-    assert_eq!((&patched.body["spec"]["unschedulable"], &patched.body["status"]["phase"]), (&json!(true), &json!("Terminated")));
+    assert_eq!(
+        (&patched.body["spec"]["unschedulable"], &patched.body["status"]["phase"]),
+        (&json!(true), &json!("Terminated"))
+    );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn concurrent_patches_are_all_kept() {
     let server = Harness::new().await;
     server.config_map("a").await;

@@ -1,6 +1,6 @@
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_watch_begins_with_the_state_and_follows() {
     let server = Harness::new().await;
     server.config_map("a").await;
@@ -14,7 +14,7 @@ async fn a_watch_begins_with_the_state_and_follows() {
     assert_eq!(version(&event["object"]), version(&server.get(CONFIG_MAPS).await.body));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_watch_resumes_where_it_stopped() {
     let server = Harness::new().await;
     let first = server.config_map("a").await;
@@ -23,7 +23,7 @@ async fn a_watch_resumes_where_it_stopped() {
     assert_eq!(lines.text().await, "ADDED b");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_forgotten_revision_is_an_error_event() {
     let server = Harness::new().await;
     let first = server.config_map("a").await;
@@ -36,7 +36,7 @@ async fn a_forgotten_revision_is_an_error_event() {
     assert_eq!(lines.text().await, "end");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn coming_to_match_is_an_addition_and_ceasing_to_a_deletion() {
     let server = Harness::new().await;
     server.config_map("a").await;
@@ -50,7 +50,7 @@ async fn coming_to_match_is_an_addition_and_ceasing_to_a_deletion() {
     assert_eq!(lines.text().await, "ADDED a");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn initial_events_end_with_a_bookmark() {
     let server = Harness::new().await;
     server.config_map("a").await;
@@ -76,20 +76,21 @@ async fn quiet_watches_get_bookmarks_and_end_in_time() {
     assert_eq!(lines.text().await, "end");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_table_watch_names_its_columns_once() {
     let server = Harness::new().await;
     server.config_map("a").await;
     server.config_map("b").await;
     let request = Request::builder().uri(format!("{CONFIG_MAPS}?watch=1"));
-    let request = request.header(header::ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io").body(Body::empty()).unwrap();
+    let request =
+        request.header(header::ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io").body(Body::empty()).unwrap();
     let mut lines = Lines { body: server.respond(request).await.into_body(), buffer: Vec::new() };
     let (first, second) = (lines.next().await.unwrap(), lines.next().await.unwrap());
     assert_eq!(first["object"]["columnDefinitions"].as_array().unwrap().len(), 3);
     assert_eq!(second["object"]["columnDefinitions"], json!([]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn kube_lists_and_watches() {
     use futures::{StreamExt as _, TryStreamExt as _};
     use k8s_openapi::api::core::v1::ConfigMap;

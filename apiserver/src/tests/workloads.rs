@@ -29,7 +29,7 @@ async fn with_service_account() -> Harness {
     server
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_running_pod_leaves_with_grace_and_a_waiting_one_at_once() {
     let server = with_service_account().await;
     for (name, node) in [("runs", Some("n")), ("waits", None)] {
@@ -39,12 +39,15 @@ async fn a_running_pod_leaves_with_grace_and_a_waiting_one_at_once() {
     assert_eq!(server.delete(&format!("{PODS}/waits")).await.body["kind"], "Pod");
     assert_eq!(server.get(&format!("{PODS}/waits")).await.code, 404);
     let marked = server.delete(&format!("{PODS}/runs")).await.body;
-    assert_eq!((&marked["metadata"]["deletionGracePeriodSeconds"], marked["metadata"]["deletionTimestamp"].as_str()), (&json!(30), Some("2026-01-01T00:00:30Z")));
+    assert_eq!(
+        (&marked["metadata"]["deletionGracePeriodSeconds"], marked["metadata"]["deletionTimestamp"].as_str()),
+        (&json!(30), Some("2026-01-01T00:00:30Z"))
+    );
     assert_eq!(server.delete(&format!("{PODS}/runs?gracePeriodSeconds=0")).await.code, 200);
     assert_eq!(server.get(&format!("{PODS}/runs")).await.code, 404);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_generation_counts_what_is_wished_for() {
     let server = Harness::new().await;
     let created = server.send("POST", DEPLOYMENTS, &deployment()).await;
@@ -56,12 +59,15 @@ async fn the_generation_counts_what_is_wished_for() {
     assert_eq!((&status.body["metadata"]["generation"], &status.body["status"]["replicas"]), (&json!(1), &json!(2)));
     let scaled = server.send_as("PATCH", &format!("{path}/scale"), MERGE, r#"{"spec":{"replicas":5}}"#).await;
     assert_eq!((scaled.code, scaled.body["kind"].as_str()), (200, Some("Scale")), "{}", scaled.body);
-    assert_eq!((&scaled.body["spec"]["replicas"], scaled.body["status"]["selector"].as_str()), (&json!(5), Some("app=web")));
+    assert_eq!(
+        (&scaled.body["spec"]["replicas"], scaled.body["status"]["selector"].as_str()),
+        (&json!(5), Some("app=web"))
+    );
     let read = server.get(&path).await.body;
     assert_eq!((&read["metadata"]["generation"], &read["spec"]["replicas"]), (&json!(2), &json!(5)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_strategic_patch_merges_containers_by_name() {
     let server = Harness::new().await;
     server.send("POST", DEPLOYMENTS, &deployment()).await;
@@ -69,12 +75,15 @@ async fn a_strategic_patch_merges_containers_by_name() {
     let media_type = "application/strategic-merge-patch+json";
     let patched = server.send_as("PATCH", &format!("{DEPLOYMENTS}/web"), media_type, patch).await;
     let containers = patched.body["spec"]["template"]["spec"]["containers"].as_array().unwrap();
-    assert_eq!(containers.iter().map(|container| container["name"].as_str().unwrap()).collect::<Vec<_>>(), ["side", "c"]);
+    assert_eq!(
+        containers.iter().map(|container| container["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["side", "c"]
+    );
 }
 
 const APPLY: &str = "application/apply-patch+yaml";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn server_side_apply_creates_changes_and_conflicts() {
     let server = Harness::new().await;
     let path = format!("{DEPLOYMENTS}/web");
@@ -87,14 +96,21 @@ async fn server_side_apply_creates_changes_and_conflicts() {
     let mut other = deployment();
     other["spec"]["replicas"] = 7.into();
     let conflict = server.send_as("PATCH", &format!("{path}?fieldManager=bob"), APPLY, other.to_string()).await;
-    assert_eq!(conflict.failure(), "409 Conflict: Apply failed with 1 conflict: conflict with \"alice\": .spec.replicas");
-    let forced = server.send_as("PATCH", &format!("{path}?fieldManager=bob&force=true"), APPLY, other.to_string()).await;
+    assert_eq!(
+        conflict.failure(),
+        "409 Conflict: Apply failed with 1 conflict: conflict with \"alice\": .spec.replicas"
+    );
+    let forced =
+        server.send_as("PATCH", &format!("{path}?fieldManager=bob&force=true"), APPLY, other.to_string()).await;
     assert_eq!((forced.code, &forced.body["spec"]["replicas"]), (200, &json!(7)));
     let nameless = server.send_as("PATCH", &path, APPLY, deployment().to_string()).await;
-    assert_eq!(nameless.failure(), "422 Invalid: PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch");
+    assert_eq!(
+        nameless.failure(),
+        "422 Invalid: PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+    );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_event_is_one_thing_in_two_groups() {
     let server = Harness::new().await;
     let event = json!({
@@ -112,14 +128,15 @@ async fn an_event_is_one_thing_in_two_groups() {
 #[tokio::test(start_paused = true)]
 async fn events_are_forgotten_after_an_hour() {
     let server = Harness::new().await;
-    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}, "reason": "R", "type": "Normal"});
+    let event =
+        json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}, "reason": "R", "type": "Normal"});
     server.send("POST", "/api/v1/namespaces/default/events", &event).await;
     assert_eq!(server.get("/api/v1/events").await.names(), ["e"]);
     tokio::time::sleep(Duration::from_secs(3700)).await;
     assert_eq!(server.get("/api/v1/events").await.names(), Vec::<&str>::new());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn openapi_documents_are_kept_by_their_hash() {
     let server = Harness::new().await;
     let index = server.get("/openapi/v3").await.body;
@@ -129,5 +146,8 @@ async fn openapi_documents_are_kept_by_their_hash() {
     assert!(document.headers.contains_key(header::ETAG));
     assert!(server.get("/openapi/v2").await.body["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
     let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-    assert_eq!(server.get_accepting("/openapi/v2", protobuf).await.code, 406);
+    let answer = server.get_accepting("/openapi/v2", protobuf).await;
+    let expected = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    assert_eq!((answer.code, answer.headers[header::CONTENT_TYPE].to_str().unwrap()), (200, expected));
+    assert_eq!(server.get_accepting("/openapi/v3/api/v1", protobuf).await.code, 406);
 }

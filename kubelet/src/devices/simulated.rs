@@ -45,10 +45,7 @@ impl Simulated {
             let sick = entry.health.is_some_and(|health| !health.eq_ignore_ascii_case("healthy"));
             Device { healthy: entry.device.healthy && !sick, ..entry.device }
         };
-        Ok(Self {
-            devices: file.devices.into_iter().map(device).collect(),
-            driver_version: file.driver_version,
-        })
+        Ok(Self { devices: file.devices.into_iter().map(device).collect(), driver_version: file.driver_version })
     }
 }
 

@@ -100,7 +100,9 @@ fn wanted_metadata(kubelet: &Kubelet) -> (BTreeMap<String, String>, BTreeMap<Str
     labels.extend(kubelet.config.node_labels.clone());
     let devices = kubelet.inventory.devices();
     let mut annotations = BTreeMap::new();
-    if !devices.is_empty() && let Ok(text) = serde_json::to_string(&devices) {
+    if !devices.is_empty()
+        && let Ok(text) = serde_json::to_string(&devices)
+    {
         annotations.insert(devices::INVENTORY_ANNOTATION.to_string(), text);
     }
     (labels, annotations)

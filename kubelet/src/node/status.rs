@@ -6,8 +6,8 @@ use api::quantity::Quantity;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-        NodeStatus, NodeSystemInfo,
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+        NodeSystemInfo,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -173,9 +173,7 @@ fn verdicts(readings: &Readings) -> [Verdict; 4] {
             reason: "KubeletReady",
             message: "kubelet is posting ready status".into(),
         },
-        Some(error) => {
-            Verdict { r#type: "Ready", status: false, reason: "KubeletNotReady", message: error.clone() }
-        }
+        Some(error) => Verdict { r#type: "Ready", status: false, reason: "KubeletNotReady", message: error.clone() },
     };
     [
         pressure(
@@ -206,7 +204,8 @@ fn conditions(old: &[NodeCondition], readings: &Readings, now: Timestamp) -> Vec
     for verdict in verdicts(readings) {
         let status = if verdict.status { "True" } else { "False" };
         let before = conditions.iter_mut().find(|condition| condition.type_ == verdict.r#type);
-        let since = before.as_ref().filter(|before| before.status == status).and_then(|b| b.last_transition_time.clone());
+        let since =
+            before.as_ref().filter(|before| before.status == status).and_then(|b| b.last_transition_time.clone());
         let condition = NodeCondition {
             type_: verdict.r#type.into(),
             status: status.into(),

@@ -121,11 +121,7 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, String> {
     let ours: Vec<Mount> = ours
         .into_iter()
         .filter(|(path, _)| !taken(path))
-        .map(|(path, file)| Mount {
-            host_path: pod_dir.join(file),
-            container_path: path.into(),
-            ..Default::default()
-        })
+        .map(|(path, file)| Mount { host_path: pod_dir.join(file), container_path: path.into(), ..Default::default() })
         .collect();
     all.extend(ours);
     let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
@@ -140,8 +136,9 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, String> {
 }
 
 fn volume_mount(parts: &Parts<'_>, mount: &VolumeMount) -> Result<Mount, String> {
-    let volume = volume::path_of(parts.pod_dir, parts.pod, &mount.name)
-        .ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, parts.container.name))?;
+    let volume = volume::path_of(parts.pod_dir, parts.pod, &mount.name).ok_or_else(|| {
+        format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, parts.container.name)
+    })?;
     let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
         (Some(path), _) if !path.is_empty() => Some(path.clone()),
         (_, Some(expression)) if !expression.is_empty() => Some(expand_strictly(expression, &parts.environment)?),
@@ -174,7 +171,9 @@ fn expand_strictly(expression: &str, environment: &BTreeMap<String, String>) -> 
         })
     });
     match missing.into_inner() {
-        Some(name) => Err(format!("failed to expand subPath expression \"{expression}\": missing value for \"{name}\"")),
+        Some(name) => {
+            Err(format!("failed to expand subPath expression \"{expression}\": missing value for \"{name}\""))
+        }
         None => Ok(path),
     }
 }
@@ -189,7 +188,8 @@ fn security(pod: &Pod, container: &Container, image: &Image, seccomp_dir: &Path)
     let apparmor = own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref());
     let selinux = own.se_linux_options.as_ref().or(of_pod.se_linux_options.as_ref());
     let selinux = selinux.map(|options| {
-        let parts = [("user", &options.user), ("role", &options.role), ("type", &options.type_), ("level", &options.level)];
+        let parts =
+            [("user", &options.user), ("role", &options.role), ("type", &options.type_), ("level", &options.level)];
         parts.into_iter().filter_map(|(key, value)| value.as_ref().map(|value| format!("{key}:{value}"))).collect()
     });
     Ok(Security {
@@ -218,9 +218,9 @@ fn seccomp_profile(profile: Option<&SeccompProfile>, folder: &Path) -> Result<Pr
         Some(("Localhost", Some(file))) => {
             let path = folder.join(file);
             let content = std::fs::read_to_string(&path);
-            content.map(Profile::Localhost).map_err(|error| {
-                format!("cannot load seccomp profile \"{}\": {error}", path.display())
-            })
+            content
+                .map(Profile::Localhost)
+                .map_err(|error| format!("cannot load seccomp profile \"{}\": {error}", path.display()))
         }
         _ => Ok(Profile::RuntimeDefault),
     }
@@ -247,7 +247,13 @@ fn verify_non_root(pod: &Pod, container: &Container, image: &Image) -> Result<()
     if non_root != Some(true) {
         return Ok(());
     }
-    let which = format!("(pod: \"{}_{}({})\", container: {})", super::name(pod), super::namespace(pod), super::uid(pod), container.name);
+    let which = format!(
+        "(pod: \"{}_{}({})\", container: {})",
+        super::name(pod),
+        super::namespace(pod),
+        super::uid(pod),
+        container.name
+    );
     if let Some(user) = own.and_then(|own| own.run_as_user).or(of_pod.and_then(|pod| pod.run_as_user)) {
         return match user {
             0 => Err(format!("container's runAsUser breaks non-root policy {which}")),
@@ -258,9 +264,7 @@ fn verify_non_root(pod: &Pod, container: &Container, image: &Image) -> Result<()
     match of_image.parse::<i64>() {
         Ok(0) => Err(format!("container has runAsNonRoot and image will run as root {which}")),
         Ok(_) => Ok(()),
-        Err(_) if of_image.is_empty() => {
-            Err(format!("container has runAsNonRoot and image will run as root {which}"))
-        }
+        Err(_) if of_image.is_empty() => Err(format!("container has runAsNonRoot and image will run as root {which}")),
         Err(_) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({of_image}), cannot verify user is non-root {which}"
         )),
@@ -272,7 +276,8 @@ mod tests {
     use super::*;
 
     fn config(pod: serde_json::Value, image_user: &str) -> Result<ContainerConfig, String> {
-        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "uid": "u"}, "spec": pod})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "uid": "u"}, "spec": pod})).unwrap();
         let image = Image { id: "sha256:1".into(), user: image_user.into(), ..Default::default() };
         container_config(&Parts {
             pod: &pod,

@@ -91,9 +91,9 @@ pub fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
 
 /// Every container that is not ephemeral, with its kind.
 pub fn long_lived(pod: &Pod) -> impl Iterator<Item = (ContainerKind, &Container)> {
-    let init = init_containers(pod).iter().map(|container| {
-        (if is_sidecar(container) { ContainerKind::Sidecar } else { ContainerKind::Init }, container)
-    });
+    let init = init_containers(pod)
+        .iter()
+        .map(|container| (if is_sidecar(container) { ContainerKind::Sidecar } else { ContainerKind::Init }, container));
     init.chain(spec(pod).containers.iter().map(|container| (ContainerKind::Regular, container)))
 }
 

@@ -184,8 +184,8 @@ impl Turn<'_> {
         });
         for container in init_containers(self.observed.pod) {
             if is_sidecar(container) {
-                let up = self.look(ContainerKind::Sidecar, container, plan) == Look::Kept
-                    && self.has_started(container);
+                let up =
+                    self.look(ContainerKind::Sidecar, container, plan) == Look::Kept && self.has_started(container);
                 if !up && !initialized {
                     return Progress::Initializing;
                 }

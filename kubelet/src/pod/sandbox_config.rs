@@ -45,7 +45,8 @@ pub fn hostname(pod: &Pod) -> String {
     let of = spec(pod);
     let given = of.hostname_override.as_deref().or(of.hostname.as_deref()).filter(|name| !name.is_empty());
     let mut hostname = given.unwrap_or(name(pod)).to_string();
-    if of.set_hostname_as_fqdn == Some(true) && of.hostname_override.is_none()
+    if of.set_hostname_as_fqdn == Some(true)
+        && of.hostname_override.is_none()
         && let Some(subdomain) = of.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())
     {
         hostname = format!("{hostname}.{subdomain}.{}.svc.cluster.local", namespace(pod));
@@ -175,7 +176,8 @@ mod tests {
     use super::*;
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(serde_json::json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": spec})).unwrap()
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": spec}))
+            .unwrap()
     }
 
     fn node() -> NodeDns {

@@ -13,7 +13,10 @@ use k8s_openapi::{
 
 use super::{
     ContainerKind, as_container, container_restart_policy, ephemeral_containers, init_containers, is_host_network,
-    is_sidecar, lifecycle::{Lifecycle, Verdict}, plan::Waiting, restart_policy, spec,
+    is_sidecar,
+    lifecycle::{Lifecycle, Verdict},
+    plan::Waiting,
+    restart_policy, spec,
 };
 use crate::{
     probe::ProbeResults,
@@ -337,9 +340,11 @@ impl Builder<'_> {
         };
         let containers = init_containers(self.observed.pod).iter().zip(init);
         let incomplete: Vec<&str> = containers
-            .filter(|(container, status)| {
-                if is_sidecar(container) { status.started != Some(true) } else { !status.ready }
-            })
+            .filter(
+                |(container, status)| {
+                    if is_sidecar(container) { status.started != Some(true) } else { !status.ready }
+                },
+            )
             .map(|(container, _)| container.name.as_str())
             .collect();
         if incomplete.is_empty() || regular.iter().any(started) {

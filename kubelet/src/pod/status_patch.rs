@@ -71,10 +71,17 @@ mod tests {
     fn only_what_changed_is_sent() {
         let ready = json!({"type": "Ready", "status": "False", "reason": "X"});
         let gate = json!({"type": "example.com/gate", "status": "True"});
-        let old = json!({"phase": "Pending", "message": "m", "conditions": [ready, gate], "podIPs": [{"ip": "10.0.0.1"}]});
+        let old =
+            json!({"phase": "Pending", "message": "m", "conditions": [ready, gate], "podIPs": [{"ip": "10.0.0.1"}]});
         check(old.clone(), old.clone(), expect!["nothing"]);
         let new = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}, gate],
                          "podIPs": [{"ip": "10.0.0.2"}]});
-        check(old, new, expect![[r#"{"conditions":[{"reason":null,"status":"True","type":"Ready"}],"message":null,"phase":"Running","podIPs":[{"ip":"10.0.0.2"},{"$patch":"delete","ip":"10.0.0.1"}]}"#]]);
+        check(
+            old,
+            new,
+            expect![[
+                r#"{"conditions":[{"reason":null,"status":"True","type":"Ready"}],"message":null,"phase":"Running","podIPs":[{"ip":"10.0.0.2"},{"$patch":"delete","ip":"10.0.0.1"}]}"#
+            ]],
+        );
     }
 }

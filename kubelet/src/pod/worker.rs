@@ -3,11 +3,7 @@
 //! It takes the newest object from the API and the newest view from the runtime, never a history of events, so that
 //! many changes in a row cost one round and a restart of the kubelet is just another round.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use client::informer::revision_of;
 use jiff::Timestamp;
@@ -101,8 +97,7 @@ impl Worker {
             node_ip: kubelet.host_ips().first().map(ToString::to_string).unwrap_or_default(),
             hollow: kubelet.config.hollow,
         };
-        let kills =
-            Kills::new(kubelet.runtime.clone(), kubelet.recorder.clone(), kubelet.clock.clone(), wake.clone());
+        let kills = Kills::new(kubelet.runtime.clone(), kubelet.recorder.clone(), kubelet.clock.clone(), wake.clone());
         Self {
             probes: Probes::new(around, wake.clone()),
             volumes: PodVolumes::new(kubelet.pod_dir(uid(&pod))),

@@ -22,9 +22,9 @@ pub async fn check(host: &str, port: u16, service: &str, limit: Duration) -> Res
     let seconds = limit.as_secs();
     match tokio::time::timeout(limit, ask(host, port, service)).await {
         Ok(answer) => answer,
-        Err(_) => Err(format!(
-            "timeout: failed to connect service \"{at}\" within {seconds}s: context deadline exceeded"
-        )),
+        Err(_) => {
+            Err(format!("timeout: failed to connect service \"{at}\" within {seconds}s: context deadline exceeded"))
+        }
     }
 }
 

@@ -48,12 +48,7 @@ impl Target {
     ///
     /// # Errors
     /// The port is a name that the container does not have.
-    pub fn of(
-        action: &HTTPGetAction,
-        container: &Container,
-        default_host: &str,
-        agent: &str,
-    ) -> Result<Self, String> {
+    pub fn of(action: &HTTPGetAction, container: &Container, default_host: &str, agent: &str) -> Result<Self, String> {
         let given = action.http_headers.iter().flatten();
         let mut headers: BTreeMap<String, String> =
             given.map(|header| (header.name.to_lowercase(), header.value.clone())).collect();
@@ -168,8 +163,7 @@ async fn ask<S>(target: &Target, stream: S) -> Result<(Answer, Option<String>), 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
     let mut request = Request::get(&target.path);
     if !target.headers.contains_key("host") {

@@ -123,8 +123,7 @@ impl Fake {
                 || pod.sandboxes.iter().any(|sandbox| sandbox.id == id)
         });
         if let Some((uid, _)) = owner {
-            let event =
-                RuntimeEvent { pod_uid: uid.clone(), container_id: id.into(), action: action.into() };
+            let event = RuntimeEvent { pod_uid: uid.clone(), container_id: id.into(), action: action.into() };
             // Nobody listening is fine.
             let _ = self.events.send(event);
         }

@@ -58,10 +58,8 @@ impl Auth {
             return user_of(der);
         }
         let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.to_owned();
-        let review = TokenReview {
-            spec: TokenReviewSpec { token, ..TokenReviewSpec::default() },
-            ..TokenReview::default()
-        };
+        let review =
+            TokenReview { spec: TokenReviewSpec { token, ..TokenReviewSpec::default() }, ..TokenReview::default() };
         let status = Api::all(self.client.clone()).create(&PostParams::default(), &review).await.ok()?.status?;
         let user = status.user.filter(|_| status.authenticated == Some(true))?;
         Some(User { name: user.username?, groups: user.groups.unwrap_or_default() })
@@ -150,7 +148,9 @@ pub async fn require(State(auth): State<Arc<Auth>>, request: Request, next: Next
     let name = user.name.clone();
     if !auth.authorize(user, verb, subresource).await {
         let node = &auth.node_name;
-        let message = format!("Forbidden (user={name}, verb={verb}, resource=nodes, subresource(s)=[{subresource}], node={node})");
+        let message = format!(
+            "Forbidden (user={name}, verb={verb}, resource=nodes, subresource(s)=[{subresource}], node={node})"
+        );
         return (StatusCode::FORBIDDEN, message).into_response();
     }
     next.run(request).await

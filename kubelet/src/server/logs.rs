@@ -48,7 +48,10 @@ pub async fn container_logs(
 ) -> Result<Response, Failure> {
     let pod = server.pod(&target.namespace, &target.pod)?;
     if crate::pod::find_container(&pod, &target.container).is_none() {
-        return Err(Failure::not_found(format!("container \"{}\" not found in pod \"{}\"", target.container, target.pod)));
+        return Err(Failure::not_found(format!(
+            "container \"{}\" not found in pod \"{}\"",
+            target.container, target.pod
+        )));
     }
     let id = container_id(&server, &pod, &target, query.previous.0).await?;
     let since = match (query.since_time, query.since_seconds) {
@@ -101,7 +104,8 @@ async fn container_id(server: &Server, pod: &Pod, target: &Target, previous: boo
         let newest = view.container(name);
         let is_running = newest.is_some_and(|container| container.state == ContainerState::Running);
         // While the container backs off, the newest incarnation is the one that `lastState` tells of.
-        let is_waiting = status_of(pod, name).is_some_and(|status| status.state.as_ref().is_some_and(|state| state.waiting.is_some()));
+        let is_waiting = status_of(pod, name)
+            .is_some_and(|status| status.state.as_ref().is_some_and(|state| state.waiting.is_some()));
         let skip = usize::from(is_running || !is_waiting);
         return incarnations.nth(skip).map(|container| container.id.clone()).ok_or_else(|| {
             Failure::bad_request(format!("previous terminated container \"{name}\" in pod \"{pod_name}\" not found"))

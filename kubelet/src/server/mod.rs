@@ -144,9 +144,9 @@ async fn forward_ports(
 ) -> Result<Response, Failure> {
     let pod = server.pod(&target.namespace, &target.pod)?;
     let view = server.runtime.pod(crate::pod::uid(&pod)).await?;
-    let sandbox = view
-        .ready_sandbox()
-        .ok_or_else(|| Failure::bad_request(format!("unable to forward port because pod is not running: {}", target.pod)))?;
+    let sandbox = view.ready_sandbox().ok_or_else(|| {
+        Failure::bad_request(format!("unable to forward port because pod is not running: {}", target.pod))
+    })?;
     let target = match (sandbox.pid, sandbox.ips.first()) {
         (Some(pid), _) => port_forward::Target::Namespace(format!("/proc/{pid}/ns/net").into()),
         (None, Some(ip)) => port_forward::Target::Address(*ip),

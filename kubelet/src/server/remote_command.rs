@@ -65,7 +65,9 @@ where
     let Some(protocol) = chosen.map(|name| (*name).to_owned()) else {
         return Err(Failure(
             StatusCode::FORBIDDEN,
-            format!("unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {spdy_protocols:?}"),
+            format!(
+                "unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {spdy_protocols:?}"
+            ),
         ));
     };
     let answer = Response::builder()
@@ -132,20 +134,31 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-pub async fn exec(State(server): State<Server>, Path(target): Path<Target>, request: Request) -> Result<Response, Failure> {
+pub async fn exec(
+    State(server): State<Server>,
+    Path(target): Path<Target>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (wanted, command) = wanted(request.uri().query().unwrap_or_default());
     if command.is_empty() {
         return Err(Failure::bad_request("you must specify at least 1 command argument"));
     }
     let container = server.running_container(&*server.pod(&target.namespace, &target.pod)?, &target.container).await?;
     let runtime = server.runtime.clone();
-    let options =
-        ExecOptions { command, stdin: wanted.stdin, stdout: wanted.stdout, stderr: wanted.stderr && !wanted.tty, tty: wanted.tty };
+    let options = ExecOptions {
+        command,
+        stdin: wanted.stdin,
+        stdout: wanted.stdout,
+        stderr: wanted.stderr && !wanted.tty,
+        tty: wanted.tty,
+    };
     upgrade(request, &WEBSOCKET_PROTOCOLS, &SPDY_PROTOCOLS, move |connection| async move {
         let Some(streams) = streams_of(connection, wanted).await else { return };
         match runtime.exec(&container.id, options).await {
             Ok(session) => join(&*runtime, session, streams, wanted).await,
-            Err(error) => streams.output.finish(Outcome::Failed(format!("error executing command in container: {error}"))).await,
+            Err(error) => {
+                streams.output.finish(Outcome::Failed(format!("error executing command in container: {error}"))).await
+            }
         }
     })
     .await
@@ -168,7 +181,9 @@ pub async fn attach(
         let Some(streams) = streams_of(connection, wanted).await else { return };
         match runtime.attach(&container.id, options).await {
             Ok(session) => join(&*runtime, session, streams, wanted).await,
-            Err(error) => streams.output.finish(Outcome::Failed(format!("error attaching to container: {error}"))).await,
+            Err(error) => {
+                streams.output.finish(Outcome::Failed(format!("error attaching to container: {error}"))).await
+            }
         }
     })
     .await

@@ -261,9 +261,8 @@ fn mounted_names(pod: &Pod) -> BTreeSet<&str> {
 /// The user that all containers run as, if it is one.
 fn common_user(pod: &Pod) -> Option<i64> {
     let of_pod = spec(pod).security_context.as_ref().and_then(|context| context.run_as_user);
-    let mut users = long_lived(pod).map(|(_, container)| {
-        container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod)
-    });
+    let mut users = long_lived(pod)
+        .map(|(_, container)| container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod));
     let first = users.next()??;
     users.all(|user| user == Some(first)).then_some(first)
 }

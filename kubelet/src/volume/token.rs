@@ -51,13 +51,7 @@ impl Tokens {
     }
 }
 
-async fn request(
-    client: &Client,
-    pod: &Pod,
-    audience: String,
-    seconds: i64,
-    now: Timestamp,
-) -> Result<Token, String> {
+async fn request(client: &Client, pod: &Pod, audience: String, seconds: i64, now: Timestamp) -> Result<Token, String> {
     let account = spec(pod).service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
     let bound = BoundObjectReference {
         api_version: Some("v1".into()),

@@ -34,7 +34,10 @@ struct Field {
 
 static MESSAGES: LazyLock<HashMap<&'static str, Vec<Field>>> = LazyLock::new(|| {
     let lines = include_str!("messages.txt").lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once(' ')).map(|(name, fields)| (name, fields.split(' ').filter_map(field).collect())).collect()
+    lines
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, fields)| (name, fields.split(' ').filter_map(field).collect()))
+        .collect()
 });
 
 fn field(text: &'static str) -> Option<Field> {
@@ -183,7 +186,9 @@ fn value(r#type: &str, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufEr
             format!("{}s", nanos as f64 / 1e9).into()
         }
         ("R", Wire::Bytes(bytes)) => match Reader(bytes).next() {
-            Some(Ok((1, Wire::Bytes(raw)))) => serde_json::from_slice(raw).map_err(|why| ProtobufError(why.to_string()))?,
+            Some(Ok((1, Wire::Bytes(raw)))) => {
+                serde_json::from_slice(raw).map_err(|why| ProtobufError(why.to_string()))?
+            }
             _ => Value::Null,
         },
         (other, Wire::Bytes(bytes)) if other.starts_with('m') => message(bytes, &other[1..], depth + 1)?.into(),
@@ -339,7 +344,10 @@ mod tests {
         let volume = [field(1, b"v"), empty_dir].concat();
         let spec = [field(1, &volume), vec![4 << 3, 0], vec![11 << 3, 0]].concat();
         let decoded = decode(&body("v1", "Pod", &field(2, &spec))).unwrap();
-        assert_eq!(decoded["spec"], json!({"volumes": [{"name": "v", "emptyDir": {}}], "terminationGracePeriodSeconds": 0}));
+        assert_eq!(
+            decoded["spec"],
+            json!({"volumes": [{"name": "v", "emptyDir": {}}], "terminationGracePeriodSeconds": 0})
+        );
     }
 
     #[test]

@@ -148,7 +148,8 @@ fn crashing() {
 
 #[test]
 fn initializing() {
-    let spec = json!({"initContainers": [{"name": "i", "image": "i"}], "containers": [{"name": "app", "image": "a:1"}]});
+    let spec =
+        json!({"initContainers": [{"name": "i", "image": "i"}], "containers": [{"name": "app", "image": "a:1"}]});
     World::new(spec).started().container("i", 0, None).check(expect![[r#"
         Pending ip=10.0.0.7
           PodReadyToStartContainers=True
@@ -188,8 +189,5 @@ fn readiness_gates_and_probes_hold_back_ready() {
     };
     assert_eq!(ready(&world), "False containers with unready status: [app]");
     world.probes.0.insert("app0".into(), Health { readiness: Some(true), ..Default::default() });
-    assert_eq!(
-        ready(&world),
-        "False corresponding condition of pod readiness gate \"example.com/go\" does not exist."
-    );
+    assert_eq!(ready(&world), "False corresponding condition of pod readiness gate \"example.com/go\" does not exist.");
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy};
 use bollard::models::RestartPolicyNameEnum;
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy};
 
 use super::pause;
 use crate::runtime::{SandboxConfig, labels};

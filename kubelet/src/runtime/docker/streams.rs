@@ -8,10 +8,7 @@ use bollard::{
     query_parameters::{AttachContainerOptionsBuilder, LogsOptionsBuilder, ResizeContainerTTYOptionsBuilder},
 };
 use bytes::Bytes;
-use futures::{
-    StreamExt,
-    stream::BoxStream,
-};
+use futures::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
 
 use super::{Docker, failed};
@@ -46,8 +43,7 @@ impl Docker {
 
     pub(super) async fn exec_to_end(&self, id: &str, command: &[String], limit: Duration) -> Result<ExecResult> {
         let run = async {
-            let options =
-                ExecOptions { command: command.to_vec(), stdout: true, stderr: true, ..Default::default() };
+            let options = ExecOptions { command: command.to_vec(), stdout: true, stderr: true, ..Default::default() };
             let mut session = self.exec_session(id, options).await?;
             let mut output = Vec::new();
             while let Some(piece) = session.output.next().await {
@@ -58,9 +54,7 @@ impl Docker {
             Ok(ExecResult { exit_code: self.session_exit_code(&session.id).await?, output })
         };
         let seconds = limit.as_secs();
-        tokio::time::timeout(limit, run)
-            .await
-            .unwrap_or(Err(RuntimeError::TimedOut { operation: "command", seconds }))
+        tokio::time::timeout(limit, run).await.unwrap_or(Err(RuntimeError::TimedOut { operation: "command", seconds }))
     }
 
     pub(super) async fn attach_session(&self, id: &str, options: AttachOptions) -> Result<Session> {
@@ -103,11 +97,7 @@ impl Docker {
         }
     }
 
-    pub(super) async fn log_lines(
-        &self,
-        id: &str,
-        options: LogOptions,
-    ) -> Result<BoxStream<'static, Result<LogLine>>> {
+    pub(super) async fn log_lines(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
         let tail = options.tail.map_or("all".to_string(), |lines| lines.to_string());
         let request = LogsOptionsBuilder::default()
             .follow(options.follow)

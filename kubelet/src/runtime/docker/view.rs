@@ -13,7 +13,7 @@ use crate::runtime::{ContainerState, ContainerStatus, PodIdentity, PodView, Sand
 /// A sandbox or a container.
 pub enum Entry {
     Sandbox(PodIdentity, SandboxStatus),
-    Container(PodIdentity, ContainerStatus),
+    Container(PodIdentity, Box<ContainerStatus>),
 }
 
 /// Puts entries together by Pod, the newest first.
@@ -22,7 +22,7 @@ pub fn by_pod(entries: impl IntoIterator<Item = Entry>) -> BTreeMap<String, PodV
     for entry in entries {
         match entry {
             Entry::Sandbox(identity, sandbox) => pod(&mut view, identity).sandboxes.push(sandbox),
-            Entry::Container(identity, container) => pod(&mut view, identity).containers.push(container),
+            Entry::Container(identity, container) => pod(&mut view, identity).containers.push(*container),
         }
     }
     for pod in view.values_mut() {
@@ -54,7 +54,7 @@ pub fn of_summary(summary: ContainerSummary) -> Option<Entry> {
         return Some(Entry::Sandbox(identity, SandboxStatus { id, attempt, ready, created_at, ..Default::default() }));
     }
     let status = ContainerStatus { id, state, created_at, ..of_labels(labels) };
-    Some(Entry::Container(identity, status))
+    Some(Entry::Container(identity, Box::new(status)))
 }
 
 /// From `GET /containers/<id>/json`: everything.
@@ -93,7 +93,7 @@ pub fn of_inspect(inspect: ContainerInspectResponse, image_id: impl Fn(&str) -> 
         image_id: image_id(&inspect.image.unwrap_or_default()),
         ..of_labels(labels)
     };
-    Some(Entry::Container(identity, status))
+    Some(Entry::Container(identity, Box::new(status)))
 }
 
 fn of_labels(labels: BTreeMap<String, String>) -> ContainerStatus {
@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(case(exited(0, false)), (ContainerState::Exited, "Completed".into(), 0));
         assert_eq!(case(exited(137, true)), (ContainerState::Exited, "OOMKilled".into(), 137));
         assert_eq!(case(exited(3, false)), (ContainerState::Exited, "Error".into(), 3));
-        let unstartable = serde_json::json!({"Status": "created", "ExitCode": 127, "StartedAt": "0001-01-01T00:00:00Z"});
+        let unstartable =
+            serde_json::json!({"Status": "created", "ExitCode": 127, "StartedAt": "0001-01-01T00:00:00Z"});
         assert_eq!(case(unstartable), (ContainerState::Exited, "ContainerCannotRun".into(), 127));
     }
 }
