@@ -161,9 +161,14 @@ pub fn first_address(range: &IpNet) -> Option<IpAddr> {
 struct Client(Router);
 
 impl Client {
-    /// Creates the object unless it exists. A kind that is not served is passed over.
+    /// Creates the object unless it exists.
     async fn ensure(&self, collection: &str, object: Value) -> Result<(), Status> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        if self.send("GET", &format!("{collection}/{name}"), None).await.is_ok() {
+            return Ok(());
+        }
         match self.send("POST", collection, Some(&object)).await {
+            // Another server was faster.
             Err(status) if status.code == 409 => Ok(()),
             result => result,
         }

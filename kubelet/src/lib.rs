@@ -201,7 +201,7 @@ async fn assemble(
         std::fs::create_dir_all(config.root_dir.join("pods"))?;
     }
     let recorder = EventRecorder::new(client.clone(), clock.clone(), "kubelet", &config.node_name);
-    let inventory = devices::discover(config.inventory_file.as_deref())?;
+    let inventory = devices::discover(config.inventory_file.as_deref(), config.hollow)?;
     let version = runtime.version().await.unwrap_or_default();
     let resolv_conf = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
     Ok(Kubelet {

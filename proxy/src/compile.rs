@@ -138,7 +138,8 @@ fn affinity_seconds(spec: &k8s_openapi::api::core::v1::ServiceSpec) -> Option<u3
     if spec.session_affinity.as_deref() != Some("ClientIP") {
         return None;
     }
-    let configured = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    let configured =
+        spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
     Some(configured.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(10_800))
 }
 

@@ -17,7 +17,11 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot run {program}")]
-    Run { program: &'static str, #[source] source: std::io::Error },
+    Run {
+        program: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{program} refused: {message}")]
     Refused { program: &'static str, message: String },
 }
@@ -67,7 +71,8 @@ impl Kernel {
         for key in kept.into_iter().filter(|key| self.holders.contains_key(key)) {
             before.elements.remove(&key);
         }
-        let shared: BTreeSet<_> = after.elements.keys().filter(|key| !before.elements.contains_key(*key)).cloned().collect();
+        let shared: BTreeSet<_> =
+            after.elements.keys().filter(|key| !before.elements.contains_key(*key)).cloned().collect();
         for key in shared {
             let own = usize::from(after.elements.contains_key(&key));
             if self.holders.get(&key).is_some_and(|count| *count > own) && key.0 == "hairpin" {

@@ -187,7 +187,9 @@ impl Proxy {
         let mut compiled = BTreeMap::new();
         for name in due {
             let ports = match self.cluster.service(name) {
-                Some(service) => compile(service, self.cluster.slices(name).collect::<Vec<_>>().into_iter(), &self.node),
+                Some(service) => {
+                    compile(service, self.cluster.slices(name).collect::<Vec<_>>().into_iter(), &self.node)
+                }
                 None => Vec::new(),
             };
             let old = self.ports.insert(name.clone(), ports.clone()).unwrap_or_default();

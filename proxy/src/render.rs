@@ -76,14 +76,7 @@ fn render_port(port: &ServicePort, objects: &mut Objects) {
     }
 }
 
-fn listen(
-    objects: &mut Objects,
-    maps: [&'static str; 2],
-    key: String,
-    chain: &str,
-    port: &ServicePort,
-    nobody: bool,
-) {
+fn listen(objects: &mut Objects, maps: [&'static str; 2], key: String, chain: &str, port: &ServicePort, nobody: bool) {
     match (nobody, port.has_backends_anywhere) {
         (false, _) => objects.elements.insert((maps[0], key), format!("goto {chain}")),
         (true, true) => objects.elements.insert((maps[1], key), "drop".into()),
@@ -96,8 +89,11 @@ fn send_to_backends(chain: &str, port: &ServicePort, backends: &[Backend], first
     let mut rules: Vec<String> = first.iter().map(|rule| (*rule).to_owned()).collect();
     rules.push(format!("ct mark set ct mark or {SERVICE_MARK:#x}"));
     let Some(seconds) = port.affinity_seconds else {
-        let targets: Vec<_> =
-            backends.iter().enumerate().map(|(n, backend)| format!("{n} : {} . {}", backend.ip, backend.port)).collect();
+        let targets: Vec<_> = backends
+            .iter()
+            .enumerate()
+            .map(|(n, backend)| format!("{n} : {} . {}", backend.ip, backend.port))
+            .collect();
         rules.push(match backends {
             [one] => format!("meta l4proto {protocol} dnat to {}:{}", one.ip, one.port),
             many => format!(
@@ -275,7 +271,10 @@ mod tests {
         let objects = render(&compiled(&sticky, SLICE));
         assert_eq!(objects.sets.len(), 2);
         let rules = &objects.chains["service-default/web/tcp/http"];
-        assert!(rules[1].starts_with("ip saddr @affinity-default/web/tcp/http/10.244.1.2/8080 goto endpoint-"), "{rules:?}");
+        assert!(
+            rules[1].starts_with("ip saddr @affinity-default/web/tcp/http/10.244.1.2/8080 goto endpoint-"),
+            "{rules:?}"
+        );
         assert!(rules[3].starts_with("numgen random mod 2 vmap"), "{rules:?}");
     }
 }

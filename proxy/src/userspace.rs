@@ -103,7 +103,8 @@ impl Userspace {
         // Nobody answers: closing the listener makes the kernel refuse.
         wanted.retain(|_, (_, backends)| !backends.is_empty());
         self.listeners.retain(|place, listener| {
-            let is_kept = wanted.get(place).is_some_and(|(port, _)| port.affinity_seconds == listener.balancer.affinity_seconds);
+            let is_kept =
+                wanted.get(place).is_some_and(|(port, _)| port.affinity_seconds == listener.balancer.affinity_seconds);
             if !is_kept {
                 listener.stop.cancel();
             }
@@ -136,7 +137,9 @@ impl Userspace {
         match opened {
             Ok(()) => drop(self.listeners.insert(place, Listener { balancer, stop })),
             // Cluster IPs are usually nobody's address on this machine.
-            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => debug!(?place, "not an address of this machine"),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+                debug!(?place, "not an address of this machine")
+            }
             Err(error) => warn!(%error, ?place, service = port.name, "cannot listen"),
         }
     }

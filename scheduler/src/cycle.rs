@@ -173,7 +173,9 @@ mod tests {
             ]),
             json!([]),
             json!({"name": "p", "cpu": "2"}),
-            expect!["0/4 nodes are available: 1 Insufficient cpu, 1 Too many pods, 1 node(s) had untolerated taint {gpu: yes}, 1 node(s) were unschedulable. preemption: 0/4 nodes are available: 1 No preemption victims found for incoming pod, 3 Preemption is not helpful for scheduling."],
+            expect![
+                "0/4 nodes are available: 1 Insufficient cpu, 1 Too many pods, 1 node(s) had untolerated taint {gpu: yes}, 1 node(s) were unschedulable. preemption: 0/4 nodes are available: 1 No preemption victims found for incoming pod, 3 Preemption is not helpful for scheduling."
+            ],
         );
     }
 
@@ -211,7 +213,9 @@ mod tests {
             json!([{"name": "a", "cpu": "4"}]),
             json!([{"name": "q", "node": "a", "labels": {"app": "db"}, "affinity": away}]),
             json!({"name": "p", "labels": {"app": "db"}}),
-            expect!["0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."],
+            expect![
+                "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            ],
         );
     }
 
@@ -228,7 +232,9 @@ mod tests {
             nodes,
             json!([{"name": "q", "node": "a", "gpu": 1, "devices": ["GPU-a-0"]}]),
             json!({"name": "p", "gpu": 2}),
-            expect!["0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."],
+            expect![
+                "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            ],
         );
     }
 

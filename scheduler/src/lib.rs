@@ -68,10 +68,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let nodes = Informer::start(Api::<Node>::all(client.clone()), Selection::default(), stop.clone());
     let namespaces = Informer::start(Api::<Namespace>::all(client.clone()), Selection::default(), stop.clone());
-    let unfinished = Selection {
-        labels: None,
-        fields: Some("status.phase!=Succeeded,status.phase!=Failed".into()),
-    };
+    let unfinished = Selection { labels: None, fields: Some("status.phase!=Succeeded,status.phase!=Failed".into()) };
     let pods = Informer::start(Api::<Pod>::all(client.clone()), unfinished, stop.clone());
     tokio::select! {
         () = stop.cancelled() => return Ok(()),

@@ -85,12 +85,14 @@ impl Observer {
             return;
         }
         let is_gated = info.spec().scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-        let is_ours = info.spec().scheduler_name.as_deref().unwrap_or(crate::DEFAULT_SCHEDULER_NAME) == self.scheduler_name;
+        let is_ours =
+            info.spec().scheduler_name.as_deref().unwrap_or(crate::DEFAULT_SCHEDULER_NAME) == self.scheduler_name;
         if !is_ours || is_gated || info.is_deleting() {
             self.waiting.remove(&key);
             return self.queue.remove(&key);
         }
-        let changed = |old: &Arc<PodInfo>| old.pod.spec != info.pod.spec || old.pod.metadata.labels != info.pod.metadata.labels;
+        let changed =
+            |old: &Arc<PodInfo>| old.pod.spec != info.pod.spec || old.pod.metadata.labels != info.pod.metadata.labels;
         let deserves_a_try = self.waiting.get(&key).is_none_or(changed);
         let priority = info.priority();
         self.waiting.insert(key.clone(), info);

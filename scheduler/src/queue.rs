@@ -65,7 +65,9 @@ enum Place {
     /// Until something in its `helped_by` happens, or then.
     Unschedulable(Timestamp),
     /// Being decided; whether something that helps happened meanwhile.
-    InFlight { helped: Events },
+    InFlight {
+        helped: Events,
+    },
 }
 
 /// The three queues and the Pods in flight. Every waiting Pod is in exactly one place.

@@ -37,7 +37,8 @@ pub fn pod_from(short: Value) -> Arc<PodInfo> {
     if let Some(gpu) = short["gpu"].as_u64() {
         requests[devices::GPU] = gpu.to_string().into();
     }
-    let mut meta = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}"), "labels": short["labels"]});
+    let mut meta =
+        json!({"name": name, "namespace": "default", "uid": format!("uid-{name}"), "labels": short["labels"]});
     if let Some(owner) = short["owner"].as_str() {
         meta["ownerReferences"] =
             json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true}]);

@@ -14,13 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
-use crate::{
-    cycle::Placement,
-    devices::ASSIGNMENT_ANNOTATION,
-    key_of,
-    pod::PodInfo,
-    queue::Key,
-};
+use crate::{cycle::Placement, devices::ASSIGNMENT_ANNOTATION, key_of, pod::PodInfo, queue::Key};
 
 /// How a binding ended.
 pub struct Outcome {
@@ -64,15 +58,19 @@ impl Writer {
             api.create_subresource("binding", pod.name(), &PostParams::default(), &binding).await;
         let is_bound = match answer {
             Ok(_) => {
-                let message =
-                    format!("Successfully assigned {}/{} to {}", pod.namespace(), pod.name(), placement.node);
+                let message = format!("Successfully assigned {}/{} to {}", pod.namespace(), pod.name(), placement.node);
                 self.events.event(reference(pod), EventType::Normal, "Scheduled", message);
                 true
             }
             Err(kube::Error::Api(status)) if status.code == 404 => true,
             Err(error) => {
                 warn!(%error, pod = pod.name(), namespace = pod.namespace(), "binding failed");
-                self.events.event(reference(pod), EventType::Warning, "FailedScheduling", format!("binding rejected: {error}"));
+                self.events.event(
+                    reference(pod),
+                    EventType::Warning,
+                    "FailedScheduling",
+                    format!("binding rejected: {error}"),
+                );
                 false
             }
         };
@@ -93,7 +91,8 @@ impl Writer {
         if is_said {
             return;
         }
-        let since = current.filter(|condition| condition.status == "False").and_then(|c| c.last_transition_time.clone());
+        let since =
+            current.filter(|condition| condition.status == "False").and_then(|c| c.last_transition_time.clone());
         let since = since.unwrap_or_else(|| self.clock.now().into());
         let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [{
             "type": "PodScheduled", "status": "False", "reason": reason, "message": message,

@@ -176,7 +176,10 @@ fn write_kubeconfig(flags: &UpFlags, pki: &Pki) -> anyhow::Result<()> {
 fn start_control_plane(flags: &UpFlags, pki: &Pki, parts: &mut Parts) {
     let (clock, chance, stop) = (parts.clock.clone(), parts.chance.clone(), parts.stop.clone());
     let client = parts.client("system:kube-scheduler", &[]);
-    parts.spawn("the scheduler", scheduler::run(client, clock.clone(), chance.clone(), scheduler::Config::default(), stop.clone()));
+    parts.spawn(
+        "the scheduler",
+        scheduler::run(client, clock.clone(), chance.clone(), scheduler::Config::default(), stop.clone()),
+    );
     let client = parts.client("system:kube-controller-manager", &[]);
     let config = controller_manager::Config {
         cluster_cidr: Some(flags.cluster_cidr),

@@ -65,7 +65,9 @@ pub fn detach(data_dir: &Path, args: &[String]) -> anyhow::Result<()> {
 
 fn claim_is_free(data_dir: &Path) -> anyhow::Result<()> {
     match running(data_dir) {
-        Some(pid) => bail!("a cluster already runs from {} (process {pid}); stop it with: skiff down", data_dir.display()),
+        Some(pid) => {
+            bail!("a cluster already runs from {} (process {pid}); stop it with: skiff down", data_dir.display())
+        }
         None => Ok(()),
     }
 }

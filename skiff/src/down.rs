@@ -37,9 +37,11 @@ pub async fn run(flags: DownFlags) -> anyhow::Result<()> {
     if flags.keep_containers {
         return Ok(());
     }
-    let node = std::fs::read_to_string(machine::node_name_file(&flags.data_dir)).unwrap_or_else(|_| machine::host_name());
+    let node =
+        std::fs::read_to_string(machine::node_name_file(&flags.data_dir)).unwrap_or_else(|_| machine::host_name());
     let endpoint = machine::docker_endpoint(flags.docker_endpoint.as_deref());
-    let removed = kubelet::remove_all_containers(&endpoint, node.trim()).await.context("remove the Pods' containers")?;
+    let removed =
+        kubelet::remove_all_containers(&endpoint, node.trim()).await.context("remove the Pods' containers")?;
     progress.done(format!("{removed} containers removed"));
     if let Err(error) = proxy::kernel::clean_up().await {
         progress.note(format!("the firewall table was not removed: {error}"));
@@ -59,7 +61,10 @@ fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
 /// Volumes in memory are mounts: they must go before their directories can.
 fn unmount_below(data_dir: &std::path::Path) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.starts_with(&*data_dir.to_string_lossy()));
+    let below = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|path| path.starts_with(&*data_dir.to_string_lossy()));
     for path in below.collect::<Vec<_>>().into_iter().rev() {
         let _ = Command::new("umount").arg(path).status();
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,12 +45,13 @@ enum Fault {
 pub struct Faults {
     chance: Chance,
     active: Arc<AtomicBool>,
+    injected: Arc<AtomicUsize>,
 }
 
 impl Faults {
     /// Inactive at first.
     pub fn seeded(seed: u64) -> Self {
-        Self { chance: Chance::seeded(seed), active: Arc::default() }
+        Self { chance: Chance::seeded(seed), active: Arc::default(), injected: Arc::default() }
     }
 
     /// From now on requests fail.
@@ -61,6 +62,11 @@ impl Faults {
     /// From now on requests work.
     pub fn heal(&self) {
         self.active.store(false, Ordering::Relaxed);
+    }
+
+    /// How many requests have failed so far.
+    pub fn injected(&self) -> usize {
+        self.injected.load(Ordering::Relaxed)
     }
 
     /// A client through the faults. It is cut off for good when its component is `dead`.
@@ -82,6 +88,7 @@ impl Faults {
             return Ok(router.oneshot(request).await?);
         }
         let fault = self.draw(request.method());
+        self.injected.fetch_add(usize::from(fault != Fault::None), Ordering::Relaxed);
         tokio::time::sleep(self.milliseconds(DELAY_MAX_MS)).await;
         match fault {
             Fault::Refused => return Ok(answer(&Status::internal("injected: refused"))),

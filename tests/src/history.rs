@@ -39,7 +39,9 @@ impl History {
         tokio::spawn(async move {
             while let Some(notice) = watch.notices.next().await {
                 match notice {
-                    Ok(Notice::Changes(changes)) => changes.into_iter().for_each(|change| record.lock().take_in(change)),
+                    Ok(Notice::Changes(changes)) => {
+                        changes.into_iter().for_each(|change| record.lock().take_in(change))
+                    }
                     Ok(Notice::Progress(_)) => {}
                     Err(error) => record.lock().violations.push(format!("the history is lost: {error}")),
                 }

@@ -20,7 +20,7 @@ use tests::{
 };
 
 /// Seeds that every change must pass.
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=4;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=2;
 /// What is lost in faults is found again by retries, whose pauses have grown meanwhile.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(180);
 /// The last words of what has just converged: events, conditions, retries that find nothing to do.
@@ -29,7 +29,9 @@ const QUIET: Duration = Duration::from_secs(240);
 /// Upstream's default of --node-monitor-grace-period, and of the tolerations that admission adds.
 const NODE_GRACE: Duration = Duration::from_secs(40);
 const TOLERATION: Duration = Duration::from_secs(300);
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
+/// A run without faults would show nothing.
+const FAULTS_MIN: usize = 100;
 const RECENT_WRITES: usize = 60;
 
 type Scenario = for<'a> fn(&'a mut Cluster) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;
@@ -45,7 +47,10 @@ fn simulate(nodes: u8, scenario: Scenario) {
             let outcome = scenario(&mut cluster).await.and_then(|()| always(&cluster));
             if let Err(error) = outcome {
                 let (now, recent) = (cluster.clock.now(), cluster.history.recent(RECENT_WRITES));
-                panic!("SKIFF_SEED={seed} failed at {now}: {error:#}\nthe last writes:\n{recent}");
+                let faults = cluster.faults.injected();
+                panic!(
+                    "SKIFF_SEED={seed} failed at {now} after {faults} faults: {error:#}\nthe last writes:\n{recent}"
+                );
             }
         });
     }
@@ -182,7 +187,7 @@ impl Web<'_> {
     async fn endpoints_are(&self, pods: &[Pod]) -> anyhow::Result<()> {
         let of_service = ListParams::default().labels("kubernetes.io/service-name=web");
         let slices = self.api::<EndpointSlice>().list(&of_service).await?;
-        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
+        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
         let ready = endpoints.filter(|endpoint| endpoint.conditions.as_ref().and_then(|it| it.ready) == Some(true));
         let listed: Vec<&String> = ready.flat_map(|endpoint| &endpoint.addresses).collect();
         let addresses: BTreeSet<&String> = listed.iter().copied().collect();
@@ -300,6 +305,7 @@ async fn a_life(cluster: &mut Cluster) -> anyhow::Result<()> {
     suffer(cluster, 60).await;
     cluster.faults.heal();
     eventually(CONVERGED_WITHIN, "everything is deleted", || web.is_gone()).await?;
+    ensure!(cluster.faults.injected() > FAULTS_MIN, "only {} faults", cluster.faults.injected());
     quiet(cluster).await.context("after the end")
 }
 

@@ -69,7 +69,10 @@ fn arrows_point_downwards() {
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let target = dependency["name"].as_str().expect("a name");
             let for_tests_only = dependency["kind"].as_str() == Some("dev");
-            if names.contains(target) && !for_tests_only && !allowed.get(name).is_some_and(|list| list.contains(&target)) {
+            if names.contains(target)
+                && !for_tests_only
+                && !allowed.get(name).is_some_and(|list| list.contains(&target))
+            {
                 wrong.push(format!("{name} -> {target}"));
             }
         }
@@ -100,7 +103,8 @@ fn functions(text: &str) -> Vec<(String, usize)> {
             continue;
         }
         let close = format!("{}}}", &line[..line.len() - code.len()]);
-        let open = lines[at..].iter().position(|line| line.ends_with('{') || line.ends_with(';') || line.ends_with('}'));
+        let open =
+            lines[at..].iter().position(|line| line.ends_with('{') || line.ends_with(';') || line.ends_with('}'));
         let Some(open) = open.filter(|open| lines[at + open].ends_with('{')) else { continue };
         if let Some(length) = lines[at + open..].iter().position(|line| **line == close) {
             let name = code.split(['(', '<']).next().unwrap_or(code);

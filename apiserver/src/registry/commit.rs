@@ -25,7 +25,13 @@ pub(super) enum Refused {
     Moved(Option<store::Entry>),
     /// Something else that the commit needed has been taken in the meantime.
     ClaimLost,
-    Failed(Status),
+    Failed(Box<Status>),
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self::Failed(Box::new(status))
+    }
 }
 
 /// A write of one object with what must be committed with it.
@@ -74,10 +80,10 @@ impl Server {
             Err(store::Error::Precondition { index: 0, current }) => return Err(Refused::Moved(current)),
             Err(store::Error::Precondition { .. }) => {
                 // The next decision must see who has taken it.
-                self.cache.consistent().await.map_err(Refused::Failed)?;
+                self.cache.consistent().await?;
                 return Err(Refused::ClaimLost);
             }
-            Err(error) => return Err(Refused::Failed(unavailable(error))),
+            Err(error) => return Err(unavailable(error).into()),
         };
         // It is committed; if the cache is late, the answer is right all the same.
         if let Err(error) = self.cache.wait_for(revision).await {

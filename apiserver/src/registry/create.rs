@@ -48,7 +48,7 @@ impl Server {
             let name = named.name().to_owned();
             match self.create_once(call, named).await {
                 Ok(written) => return Ok(written),
-                Err(Refused::Failed(status)) => return Err(status),
+                Err(Refused::Failed(status)) => return Err(*status),
                 Err(Refused::Moved(_)) if !generates || attempt == ATTEMPTS_MAX => {
                     return Err(Status::already_exists(call.resource(), &name));
                 }
@@ -68,7 +68,7 @@ impl Server {
         let name = object.name().to_owned();
         let key = key(call.kind, call.namespace(), &name);
         self.set_system_fields(call, &mut object);
-        let (object, claims) = self.prepare_new(call, object, &name).await.map_err(Refused::Failed)?;
+        let (object, claims) = self.prepare_new(call, object, &name).await?;
         if call.options.dry_run && self.cache.resource(&call.descriptor().stored_as).get(&key).is_some() {
             return Err(Refused::Moved(None));
         }

@@ -14,9 +14,12 @@ use crate::{
     respond::{Answer, parse},
 };
 
+/// From the object to the Scale that is wished for.
+type MakeScale = Box<dyn Fn(&Object) -> Result<Object, Status> + Send + Sync>;
+
 impl Server {
     pub(super) async fn scale(&self, call: &Call, verb: &str) -> Result<Answer, Status> {
-        let make: Box<dyn Fn(&Object) -> Result<Object, Status> + Send + Sync> = match verb {
+        let make: MakeScale = match verb {
             "get" => {
                 self.wait_for_version(&call.options.resource_version).await?;
                 let entry = self.entry(call).ok_or_else(|| call.not_found())?;

@@ -88,12 +88,12 @@ impl Server {
             };
             let moved_to = match refused {
                 Ok(written) => return Ok(written),
-                Err(Refused::Failed(status)) if is_fresh => return Err(status),
+                Err(Refused::Failed(status)) if is_fresh => return Err(*status),
                 Err(Refused::Failed(status)) => {
                     let (entry, _) = self.store.get(&key).await.map_err(unavailable)?;
                     let revision = entry.as_ref().map(|entry| entry.revision);
                     if revision == current.as_ref().map(|current| current.revision) {
-                        return Err(status);
+                        return Err(*status);
                     }
                     entry
                 }
@@ -113,35 +113,34 @@ impl Server {
 
     async fn create_by_change(&self, call: &Call, change: &Change<'_>) -> Result<Written, Refused> {
         if !change.creates {
-            return Err(Refused::Failed(call.not_found()));
+            return Err(call.not_found().into());
         }
         let info = crate::request::RequestInfo { verb: "create".into(), ..call.info.clone() };
         let allowed = self.auth.authorize(&call.user, &info).into_result(&call.user, &info);
-        allowed.map_err(Refused::Failed)?;
-        let mut object = (change.make)(None).map_err(Refused::Failed)?;
+        allowed?;
+        let mut object = (change.make)(None)?;
         if !object.uid().is_empty() {
             let uid = object.uid();
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
-            return Err(Refused::Failed(Status::conflict(call.resource(), call.name(), &why)));
+            return Err(Status::conflict(call.resource(), call.name(), &why).into());
         }
-        meta::ensure_namespace(call, &mut object).map_err(Refused::Failed)?;
+        meta::ensure_namespace(call, &mut object)?;
         object.set_metadata("resourceVersion", Value::Null);
         match self.create_object(call, object).await {
             Err(status) if status.reason == "AlreadyExists" => {
                 let key = key(call.kind, call.namespace(), call.name());
-                let (entry, _) = self.store.get(&key).await.map_err(|error| Refused::Failed(unavailable(error)))?;
+                let (entry, _) = self.store.get(&key).await.map_err(unavailable)?;
                 Err(Refused::Moved(entry))
             }
-            result => result.map_err(Refused::Failed),
+            result => result.map_err(Refused::from),
         }
     }
 
     async fn change_once(&self, call: &Call, change: &Change<'_>, current: &Current) -> Result<Written, Refused> {
         let old = &current.object;
-        let wished = (change.make)(Some(old)).map_err(Refused::Failed)?;
-        let (object, claims) =
-            self.prepare_change(call, change.part, wished, current).await.map_err(Refused::Failed)?;
+        let wished = (change.make)(Some(old))?;
+        let (object, claims) = self.prepare_change(call, change.part, wished, current).await?;
         if managed::is_same(&object, old) {
             let bytes = api::encoding::encode(&call.kind.to_stored(old.clone()));
             return Ok(Written { bytes: api::encoding::stamp(&bytes, current.revision), created: false });
@@ -168,7 +167,7 @@ impl Server {
             return Ok(Written { bytes: api::encoding::stamp(&bytes, current.revision), created: false });
         }
         let attributes = self.attributes(call, Operation::Delete, call.name(), Some(&current.object));
-        let claims = allocation::claims(&attributes, None).map_err(Refused::Failed)?;
+        let claims = allocation::claims(&attributes, None)?;
         let revision = self.remove(key, current.revision, claims).await?;
         Ok(Written { bytes: api::encoding::stamp(&bytes, revision), created: false })
     }

@@ -84,7 +84,11 @@ impl Server {
                 "" | "0" => self.cache.consistent().await?,
                 text => parse_version(text)?,
             };
-            (Vec::new(), resource.cursor_after(revision).map_err(|too_old| expired(revision, too_old)), revision)
+            (
+                Vec::new(),
+                resource.cursor_after(revision).map_err(|too_old| Box::new(expired(revision, too_old))),
+                revision,
+            )
         };
         let timeout = timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
         let timeout = timeout.unwrap_or_else(|| self.chance.jitter(TIMEOUT_MIN, 1.0));
@@ -107,7 +111,7 @@ impl Server {
 /// Where a watcher stands.
 enum State {
     /// Sends the state it began with, then perhaps the bookmark that ends it.
-    Initial { entries: std::vec::IntoIter<Arc<Entry>>, end: bool, cursor: Result<Cursor, Status> },
+    Initial { entries: std::vec::IntoIter<Arc<Entry>>, end: bool, cursor: Result<Cursor, Box<Status>> },
     /// Follows the events.
     Following(Cursor),
     /// Has said why it cannot go on.
@@ -192,7 +196,7 @@ impl Watcher {
         let (end, cursor) = (*end, cursor.clone());
         match cursor {
             Ok(cursor) => self.state = State::Following(cursor),
-            Err(status) => return Some(self.fail(status)),
+            Err(status) => return Some(self.fail(*status)),
         }
         if end {
             lines.extend_from_slice(&self.bookmark(true));

@@ -69,3 +69,15 @@ async fn strangers_are_refused() {
     let request = Request::builder().uri("/version").body(Body::empty()).unwrap();
     assert_eq!(server.as_user("jane").oneshot(request).await.unwrap().status(), 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_starts_again_over_the_same_store_and_watches_go_on() {
+    let store: Arc<dyn store::Store> = Arc::new(store::Memory::new());
+    let first = Harness::over(store.clone()).await;
+    let revision = first.config_map("a").await;
+    first.config_map("b").await;
+    drop(first);
+    let second = Harness::over(store).await;
+    let mut lines = second.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={revision}")).await;
+    assert_eq!(lines.text().await, "ADDED b");
+}

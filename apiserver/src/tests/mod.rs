@@ -75,7 +75,11 @@ pub(crate) fn config() -> Config {
 
 impl Harness {
     pub async fn new() -> Self {
-        let store: Arc<dyn store::Store> = Arc::new(store::Memory::new());
+        Self::over(Arc::new(store::Memory::new())).await
+    }
+
+    /// A server over a store that may have been used before.
+    pub async fn over(store: Arc<dyn store::Store>) -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
         let server = Server::new(config(), store, clock, Chance::seeded(1));
         let stop = CancellationToken::new();

@@ -78,9 +78,7 @@ impl Chance {
     /// `length` characters for a generated name (upstream: `utilrand.String`).
     pub fn suffix(&self, length: usize) -> String {
         let mut rng = self.0.lock();
-        (0..length)
-            .map(|_| SUFFIX_ALPHABET[rng.random_range(0..SUFFIX_ALPHABET.len())] as char)
-            .collect()
+        (0..length).map(|_| SUFFIX_ALPHABET[rng.random_range(0..SUFFIX_ALPHABET.len())] as char).collect()
     }
 
     /// A number in `0..bound`; `bound` must not be zero.

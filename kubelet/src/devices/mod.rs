@@ -50,13 +50,15 @@ pub trait Inventory: Send + Sync + 'static {
     fn driver_version(&self) -> Option<String>;
 }
 
-/// The simulated inventory where a file is given, else what NVML finds; no NVML means no GPUs.
+/// The simulated inventory where a file is given, else what NVML finds; no NVML means no GPUs. A hollow node has no
+/// others than those of its file.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn discover(file: Option<&Path>) -> anyhow::Result<Arc<dyn Inventory>> {
+pub fn discover(file: Option<&Path>, hollow: bool) -> anyhow::Result<Arc<dyn Inventory>> {
     Ok(match file {
         Some(file) => Arc::new(simulated::Simulated::read(file)?),
+        None if hollow => Arc::new(simulated::Simulated::default()),
         None => Arc::new(nvml::Real::open()),
     })
 }

@@ -25,7 +25,8 @@ struct Entry {
     health: Option<String>,
 }
 
-#[derive(Debug)]
+/// Empty by default.
+#[derive(Debug, Default)]
 pub struct Simulated {
     devices: Vec<Device>,
     driver_version: Option<String>,

@@ -55,6 +55,7 @@ pub fn pod_status(observed: &Observed<'_>) -> PodStatus {
     let conditions = builder.conditions(&phase, &init, &regular);
     let some = |list: Vec<ApiContainerStatus>| (!list.is_empty()).then_some(list);
     let ips = builder.pod_ips();
+    let verdict = observed.verdict.filter(|_| builder.is_over());
     PodStatus {
         conditions: Some(conditions),
         container_statuses: some(regular),
@@ -62,13 +63,13 @@ pub fn pod_status(observed: &Observed<'_>) -> PodStatus {
         host_ip: observed.host_ips.first().map(IpAddr::to_string),
         host_ips: Some(observed.host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
         init_container_statuses: some(init),
-        message: observed.verdict.map(|verdict| verdict.message.clone()).or_else(|| old.message.clone()),
+        message: verdict.map(|verdict| verdict.message.clone()).or_else(|| old.message.clone()),
         observed_generation: pod.metadata.generation,
         phase: Some(phase),
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         qos_class: Some(old.qos_class.clone().unwrap_or_else(|| crate::resources::qos_class(pod).into())),
-        reason: observed.verdict.map(|verdict| verdict.reason.clone()).or_else(|| old.reason.clone()),
+        reason: verdict.map(|verdict| verdict.reason.clone()).or_else(|| old.reason.clone()),
         start_time: Some(old.start_time.clone().unwrap_or(Time(whole_seconds(observed.now)))),
         ..old
     }
@@ -233,7 +234,8 @@ impl Builder<'_> {
         if let Some(terminal) = self.old.phase.as_deref().filter(|phase| matches!(*phase, "Succeeded" | "Failed")) {
             return terminal.into();
         }
-        if self.observed.verdict.is_some() {
+        // Not before its containers have ended: nobody may take it for done while they run.
+        if self.observed.verdict.is_some() && self.is_over() {
             return "Failed".into();
         }
         let exit_of = |status: &ApiContainerStatus| {

@@ -247,7 +247,8 @@ impl Worker {
 
     /// Writes the status, if it changed.
     pub(super) async fn publish(&mut self, view: &PodView, plan: &Plan) -> Result<(), RoundError> {
-        let settled = self.lifecycle == Lifecycle::Terminated && is_terminal(&self.pod);
+        // The end is told once; later the runtime may have forgotten what the status still shows.
+        let settled = self.lifecycle == Lifecycle::Terminated && is_terminal(&self.pod) && !shows_running(&self.pod);
         if self.desired == Desired::Gone || self.deleted || settled {
             return Ok(());
         }
@@ -333,4 +334,12 @@ impl Worker {
             let _ = mailbox.wait_for(|mail| mail.desired != Desired::Present).await;
         }
     }
+}
+
+/// Whether the API's status shows a container that runs.
+fn shows_running(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    let mut all = lists.into_iter().flatten().flatten();
+    all.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
 }

@@ -22,7 +22,8 @@ fn domain(node: &NodeInfo, key: &str) -> Option<Domain> {
 
 /// The domains that hold a Pod that the term speaks of.
 fn domains_with_match(term: &AffinityTerm, snapshot: &Snapshot) -> BTreeSet<Domain> {
-    let matching = snapshot.pods().filter(|(_, other)| term.matches(other, snapshot.namespace_labels(other.namespace())));
+    let matching =
+        snapshot.pods().filter(|(_, other)| term.matches(other, snapshot.namespace_labels(other.namespace())));
     matching.filter_map(|(node, _)| domain(node, &term.topology_key)).collect()
 }
 
@@ -35,7 +36,8 @@ fn forbidden_by_others(pod: &PodInfo, snapshot: &Snapshot) -> BTreeSet<Domain> {
     }
     for node in snapshot.nodes.values().filter(|node| node.anti_affinity_pods > 0) {
         let terms = node.pods.values().flat_map(|other| &other.required_anti_affinity);
-        forbidden.extend(terms.filter(|term| term.matches(pod, labels)).filter_map(|term| domain(node, &term.topology_key)));
+        forbidden
+            .extend(terms.filter(|term| term.matches(pod, labels)).filter_map(|term| domain(node, &term.topology_key)));
     }
     forbidden
 }
@@ -46,7 +48,8 @@ pub fn filter<'a>(pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<FilterNode
         return None;
     }
     let near: Vec<_> = pod.required_affinity.iter().map(|term| (term, domains_with_match(term, snapshot))).collect();
-    let away: Vec<_> = pod.required_anti_affinity.iter().map(|term| (term, domains_with_match(term, snapshot))).collect();
+    let away: Vec<_> =
+        pod.required_anti_affinity.iter().map(|term| (term, domains_with_match(term, snapshot))).collect();
     // The first Pod of a group that wants to be together: no match anywhere, but it matches itself.
     let labels = snapshot.namespace_labels(pod.namespace());
     let is_first_of_its_group =

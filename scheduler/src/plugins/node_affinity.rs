@@ -9,16 +9,16 @@ pub const REASON: &str = "node(s) didn't match Pod's node affinity/selector";
 
 pub fn filter<'a>(pod: &'a PodInfo, _: &'a Snapshot) -> Option<FilterNode<'a>> {
     let spec = pod.spec();
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref());
+    let required = spec.affinity.as_ref().and_then(|affinity| {
+        affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()
+    });
     if required.is_none() && spec.node_selector.as_ref().is_none_or(|selector| selector.is_empty()) {
         return None;
     }
     Some(Box::new(move |node| {
         let is_selected = spec.node_selector.iter().flatten().all(|(key, value)| node.label(key) == Some(value));
-        let is_wanted = required.is_none_or(|selector| selector.node_selector_terms.iter().any(|term| matches(term, node)));
+        let is_wanted =
+            required.is_none_or(|selector| selector.node_selector_terms.iter().any(|term| matches(term, node)));
         if is_selected && is_wanted { Ok(()) } else { Err(Unfit::for_good(REASON)) }
     }))
 }

@@ -67,14 +67,16 @@ impl<'a> Constraint<'a> {
         let affinity = node_affinity::filter(pod, snapshot).filter(|_| self.honors_affinity);
         let taints = taint_toleration::filter(pod, snapshot).filter(|_| self.honors_taints);
         let takes_part = |node: &NodeInfo| {
-            affinity.as_ref().is_none_or(|fits| fits(node).is_ok()) && taints.as_ref().is_none_or(|fits| fits(node).is_ok())
+            affinity.as_ref().is_none_or(|fits| fits(node).is_ok())
+                && taints.as_ref().is_none_or(|fits| fits(node).is_ok())
         };
         let mut domains = BTreeMap::new();
         for node in snapshot.nodes.values().filter(|node| takes_part(node)) {
             let Some(value) = node.label(self.key) else { continue };
-            let here = node.pods.values().filter(|other| {
-                !other.is_deleting() && other.namespace() == pod.namespace() && self.counts(other)
-            });
+            let here = node
+                .pods
+                .values()
+                .filter(|other| !other.is_deleting() && other.namespace() == pod.namespace() && self.counts(other));
             *domains.entry(value.to_owned()).or_default() += i64::try_from(here.count()).unwrap_or(i64::MAX);
         }
         domains

@@ -14,6 +14,7 @@ struct World {
     probes: ProbeResults,
     waiting: BTreeMap<String, Waiting>,
     lifecycle: Lifecycle,
+    verdict: Option<Verdict>,
 }
 
 impl World {
@@ -25,6 +26,7 @@ impl World {
             probes: ProbeResults::default(),
             waiting: BTreeMap::new(),
             lifecycle: Lifecycle::Running,
+            verdict: None,
         }
     }
 
@@ -59,7 +61,7 @@ impl World {
             probes: &self.probes,
             waiting: &self.waiting,
             lifecycle: &self.lifecycle,
-            verdict: None,
+            verdict: self.verdict.as_ref(),
             host_ips: &[[192, 0, 2, 1].into()],
             messages: &BTreeMap::new(),
             now: now(),
@@ -190,4 +192,17 @@ fn readiness_gates_and_probes_hold_back_ready() {
     assert_eq!(ready(&world), "False containers with unready status: [app]");
     world.probes.0.insert("app0".into(), Health { readiness: Some(true), ..Default::default() });
     assert_eq!(ready(&world), "False corresponding condition of pod readiness gate \"example.com/go\" does not exist.");
+}
+
+#[test]
+fn a_verdict_shows_when_the_containers_have_ended() {
+    let mut world = World::new(single("Always")).started().container("app", 0, None);
+    world.verdict = Some(Verdict { reason: "DeadlineExceeded".into(), message: "m".into() });
+    world.lifecycle = Lifecycle::Terminating { deadline: now() };
+    let status = world.status();
+    assert_eq!((status.phase.as_deref(), status.reason), (Some("Running"), None));
+    let mut world = world.container("app", 1, Some(137));
+    world.lifecycle = Lifecycle::Terminated;
+    let status = world.status();
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("DeadlineExceeded")));
 }
