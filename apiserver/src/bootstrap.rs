@@ -132,7 +132,7 @@ impl Server {
                 "renewTime": self.clock.now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
             },
         });
-        client.put("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", lease).await
+        client.merge("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", lease).await
     }
 
     /// The addresses of the servers whose lease runs, in order.
@@ -176,8 +176,17 @@ impl Client {
 
     /// Creates the object, or makes it as given.
     async fn put(&self, collection: &str, object: Value) -> Result<(), Status> {
+        self.change("PUT", collection, object).await
+    }
+
+    /// Creates the object, or lays it over what there is, whatever its resourceVersion.
+    async fn merge(&self, collection: &str, object: Value) -> Result<(), Status> {
+        self.change("PATCH", collection, object).await
+    }
+
+    async fn change(&self, method: &str, collection: &str, object: Value) -> Result<(), Status> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        match self.send("PUT", &format!("{collection}/{name}"), Some(&object)).await {
+        match self.send(method, &format!("{collection}/{name}"), Some(&object)).await {
             Err(status) if status.code == 404 => self.ensure(collection, object).await,
             result => result,
         }
@@ -200,7 +209,8 @@ impl Client {
 
     async fn send(&self, method: &str, path: &str, object: Option<&Value>) -> Result<(), Status> {
         let body = object.map_or_else(Body::empty, |object| Body::from(object.to_string()));
-        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+        let media_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, media_type);
         let request = request.header(header::USER_AGENT, "apiserver").body(body).map_err(Status::internal)?;
         let response: Response = self.0.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
         if response.status().is_success() {

@@ -27,7 +27,10 @@ pub fn log_file(data_dir: &Path) -> PathBuf {
 /// The running process of this data directory.
 pub fn running(data_dir: &Path) -> Option<Pid> {
     let pid: i32 = fs::read_to_string(pid_file(data_dir)).ok()?.trim().parse().ok()?;
-    let is_ours = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "skiff");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default();
+    // A process that has ended and was not waited for still has an entry.
+    let is_ours = field("Name:") == "skiff" && !field("State:").starts_with('Z');
     is_ours.then(|| Pid::from_raw(pid))
 }
 
@@ -77,10 +80,10 @@ fn println_to_user(line: &str) {
 }
 
 /// Asks the process to end and waits until it has.
-pub fn stop(pid: Pid) -> anyhow::Result<()> {
+pub fn stop(data_dir: &Path, pid: Pid) -> anyhow::Result<()> {
     signal::kill(pid, signal::Signal::SIGTERM).context("signal the process")?;
     for _ in 0..STOP_POLLS_MAX {
-        if signal::kill(pid, None).is_err() {
+        if running(data_dir) != Some(pid) {
             return Ok(());
         }
         std::thread::park_timeout(STOP_POLL);

@@ -29,7 +29,7 @@ pub async fn run(flags: DownFlags) -> anyhow::Result<()> {
     let progress = Progress::to_stdout();
     match daemon::running(&flags.data_dir) {
         Some(pid) => {
-            daemon::stop(pid)?;
+            daemon::stop(&flags.data_dir, pid)?;
             progress.done("the control plane has stopped");
         }
         None => progress.note(format!("no cluster runs from {}", flags.data_dir.display())),

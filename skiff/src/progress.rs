@@ -14,6 +14,11 @@ impl Progress {
         Self { has_colour: std::io::stdout().is_terminal() || std::env::var_os("SKIFF_COLOUR").is_some() }
     }
 
+    /// Why nothing came of it.
+    pub fn to_stderr(text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
     /// A step that is done.
     pub fn done(self, text: impl AsRef<str>) {
         self.line("\u{2713}", "32", text.as_ref());

@@ -41,7 +41,7 @@ fn simulate(nodes: u8, scenario: Scenario) {
     let one = std::env::var("SKIFF_SEED").ok().map(|seed| seed.parse().expect("SKIFF_SEED is a number"));
     for seed in one.map_or(SEEDS, |seed| seed..=seed) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().start_paused(true).build().unwrap();
+        let runtime = builder.enable_all().start_paused(true).build().expect("a runtime can be made");
         runtime.block_on(async {
             let mut cluster = Cluster::start(seed, nodes).await.expect("the cluster starts");
             let outcome = scenario(&mut cluster).await.and_then(|()| always(&cluster));
@@ -329,7 +329,7 @@ async fn a_dead_node(cluster: &mut Cluster) -> anyhow::Result<()> {
     let web = Web(cluster);
     eventually(Duration::from_secs(20), "its Pods are no endpoints", || async {
         let mut pods: Vec<Pod> = web.list().await?;
-        pods.retain(|pod| is_ready(pod));
+        pods.retain(is_ready);
         ensure!(pods.len() == 9 - lost, "{} Pods are ready", pods.len());
         web.endpoints_are(&pods).await
     })
