@@ -11,8 +11,8 @@ use serde_json::Value;
 
 /// The largest file and function that the tree may hold, in lines. They only ever go down: when
 /// `cargo test -p tests --test tidy` says there is room, lower them.
-const FILE_LINES_MAX: usize = 800;
-const FUNCTION_LINES_MAX: usize = 100;
+const FILE_LINES_MAX: usize = 740;
+const FUNCTION_LINES_MAX: usize = 64;
 
 /// Who may depend on whom, inside the workspace. What is not listed depends on nothing.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -121,7 +121,9 @@ fn files_and_functions_stay_small() {
         let text = fs::read_to_string(&path).expect("readable source");
         let name = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
         files.push((text.lines().count(), name.clone()));
-        long.extend(functions(&text).into_iter().map(|(function, lines)| (lines, format!("{name}: {function}"))));
+        // Tables of tests may be long.
+        let code = if name.ends_with("tests.rs") { "" } else { text.split("#[cfg(test)]").next().unwrap_or_default() };
+        long.extend(functions(code).into_iter().map(|(function, lines)| (lines, format!("{name}: {function}"))));
     }
     files.sort_unstable_by(|a, b| b.cmp(a));
     long.sort_unstable_by(|a, b| b.cmp(a));
