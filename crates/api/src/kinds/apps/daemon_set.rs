@@ -94,10 +94,14 @@ impl Kind for DaemonSet {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let template = |set: &Self| set.spec.as_ref().map(|spec| spec.template.clone());
-        match old {
+        let mut warnings = match old {
             Some(old) if template(old) == template(self) => Vec::new(),
             _ => warnings::of_workload(None, template(self).as_ref()),
+        };
+        if old.is_none() {
+            warnings.push("DaemonSet is stored, but no controller of this cluster acts on it yet".into());
         }
+        warnings
     }
 
     fn columns() -> Vec<Column> {

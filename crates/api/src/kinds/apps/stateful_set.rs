@@ -109,6 +109,9 @@ impl Kind for StatefulSet {
             Some(old) if template(old) == template(self) => Vec::new(),
             _ => warnings::of_workload(None, template(self).as_ref()),
         };
+        if old.is_none() {
+            warnings.push("StatefulSet is stored, but no controller of this cluster acts on it yet".into());
+        }
         let limit = self.spec.as_ref().and_then(|spec| spec.revision_history_limit);
         if limit.is_some_and(|limit| limit < 0) {
             let sentence = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is \

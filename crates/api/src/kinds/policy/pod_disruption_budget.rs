@@ -68,15 +68,6 @@ impl Kind for PodDisruptionBudget {
         }
     }
 
-    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
-        match old {
-            None => {
-                vec!["PodDisruptionBudget is stored, but no controller of this cluster computes its status yet".into()]
-            }
-            Some(_) => Vec::new(),
-        }
-    }
-
     fn columns() -> Vec<Column> {
         vec![
             NAME_COLUMN,
