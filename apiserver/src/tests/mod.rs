@@ -73,6 +73,9 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// What the server's clock reads at first.
+const EPOCH: &str = "2026-01-01T00:00:00Z";
+
 impl Harness {
     pub async fn new() -> Self {
         Self::over(Arc::new(store::Memory::new())).await
@@ -80,7 +83,15 @@ impl Harness {
 
     /// A server over a store that may have been used before.
     pub async fn over(store: Arc<dyn store::Store>) -> Self {
-        let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+        Self::with(store, Clock::stopped_at(EPOCH.parse().unwrap())).await
+    }
+
+    /// A server whose clock follows tokio's.
+    pub async fn in_time() -> Self {
+        Self::with(Arc::new(store::Memory::new()), Clock::starting_at(EPOCH.parse().unwrap())).await
+    }
+
+    async fn with(store: Arc<dyn store::Store>, clock: Clock) -> Self {
         let server = Server::new(config(), store, clock, Chance::seeded(1));
         let stop = CancellationToken::new();
         server.start(stop.clone()).await.unwrap();

@@ -65,7 +65,7 @@ async fn initial_events_end_with_a_bookmark() {
 
 #[tokio::test(start_paused = true)]
 async fn quiet_watches_get_bookmarks_and_end_in_time() {
-    let server = Harness::new().await;
+    let server = Harness::in_time().await;
     let first = server.config_map("a").await;
     let query = format!("watch=1&allowWatchBookmarks=true&resourceVersion={first}&timeoutSeconds=150");
     let mut lines = server.watch(&format!("{CONFIG_MAPS}?{query}")).await;

@@ -21,6 +21,7 @@ pub struct Clock(Source);
 enum Source {
     Machine,
     Virtual { epoch: Timestamp, started: tokio::time::Instant },
+    Stopped(Timestamp),
 }
 
 impl Clock {
@@ -35,12 +36,18 @@ impl Clock {
         Self(Source::Virtual { epoch, started: tokio::time::Instant::now() })
     }
 
+    /// A clock that always reads `moment`: for tests that compare times.
+    pub fn stopped_at(moment: Timestamp) -> Self {
+        Self(Source::Stopped(moment))
+    }
+
     /// The present moment.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::Machine => Timestamp::now(),
             Source::Virtual { epoch, started } => *epoch + started.elapsed(),
+            Source::Stopped(moment) => *moment,
         }
     }
 
