@@ -6,39 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde::{Deserialize, Serialize};
 
-/// The extended resource that counts whole GPUs.
-pub const GPU: &str = "nvidia.com/gpu";
-/// Node annotation: JSON list of [`Device`].
-pub const INVENTORY_ANNOTATION: &str = "skiff.dev/gpu-inventory";
-/// Pod annotation: JSON object, container name -> list of UUIDs.
-pub const ASSIGNMENT_ANNOTATION: &str = "skiff.dev/gpu-devices";
-
-/// One GPU of a node.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Device {
-    pub uuid: String,
-    #[serde(default)]
-    pub index: u32,
-    #[serde(default)]
-    pub model: String,
-    #[serde(default, rename = "memoryMiB")]
-    pub memory_mib: u64,
-    #[serde(default)]
-    pub numa: Option<u32>,
-    /// Missing means healthy.
-    #[serde(default = "healthy")]
-    pub healthy: bool,
-}
-
-fn healthy() -> bool {
-    true
-}
-
-/// Container name -> UUIDs.
-pub type Assignment = BTreeMap<String, Vec<String>>;
+pub use api::devices::{ASSIGNMENT_ANNOTATION, Assignment, Device, GPU, INVENTORY_ANNOTATION};
 
 /// The GPUs that a node declares; none where it declares nothing readable.
 pub fn inventory(node: &Node) -> Vec<Device> {

@@ -3,7 +3,7 @@
 
 use std::{
     future::Future,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,11 +21,7 @@ use store::Store;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    machine,
-    progress::Progress,
-    up::{UpFlags, socket},
-};
+use crate::{machine, progress::Progress, up::UpFlags};
 
 /// How long Events are kept.
 const EVENT_TTL: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -81,7 +77,7 @@ impl Cluster {
         });
         let server = Server::new(server_config(flags, &pki)?, store, clock.clone(), chance.clone());
         server.start(stop.clone()).await.map_err(|status| anyhow!("the API server did not start: {status}"))?;
-        let address = socket(flags.bind_address, flags.secure_port);
+        let address = SocketAddr::new(flags.bind_address, flags.secure_port);
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("listen on {address} (is another API server running? choose --secure-port)"))?;
@@ -153,7 +149,7 @@ fn server_config(flags: &UpFlags, pki: &Pki) -> anyhow::Result<apiserver::Config
     let first = flags.service_cluster_ip_range.hosts().next().context("the Service range has no addresses")?;
     let serving = pki.api_server(IpAddr::V4(first), &endpoints(flags))?;
     let authority = &pki.cluster.certificate_pem;
-    let address = socket(flags.node_ip(), flags.secure_port).to_string();
+    let address = SocketAddr::new(flags.node_ip(), flags.secure_port).to_string();
     Ok(apiserver::Config {
         advertise_address: flags.node_ip(),
         secure_port: flags.secure_port,
@@ -205,7 +201,7 @@ fn start_node(flags: &UpFlags, pki: &Pki, parts: &mut Parts) -> anyhow::Result<(
     config.inventory_file = flags.gpu_inventory.clone();
     config.uses_local_images = true;
     config.server = Some(kubelet::server::ServerConfig {
-        address: socket([0, 0, 0, 0].into(), flags.kubelet_port),
+        address: SocketAddr::new([0, 0, 0, 0].into(), flags.kubelet_port),
         certificate_file: directory.join("kubelet-serving.crt"),
         key_file: directory.join("kubelet-serving.key"),
         client_ca_file: directory.join("ca.crt"),

@@ -1,10 +1,6 @@
 //! `skiff up`: a cluster on this machine.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -147,9 +143,4 @@ fn greet(flags: &UpFlags, progress: Progress) {
     progress.say("  kubectl create deployment web --image=nginx");
     progress.say("");
     progress.say(format!("Its log is {}; stop it with: skiff down", daemon::log_file(&flags.data_dir).display()));
-}
-
-/// Where a server listens.
-pub fn socket(ip: IpAddr, port: u16) -> SocketAddr {
-    SocketAddr::new(ip, port)
 }

@@ -8,6 +8,7 @@
 //! **Start reading at:** [`Kind`], then any file in `kinds/`.
 
 pub mod apply;
+pub mod devices;
 pub mod encoding;
 pub mod field;
 pub mod kind;

@@ -10,37 +10,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use serde::{Deserialize, Serialize};
 
 use crate::{resources::request, runtime::Devices};
 
-/// The extended resource that counts whole GPUs.
-pub const RESOURCE: &str = "nvidia.com/gpu";
-/// Node annotation: JSON list of [`Device`].
-pub const INVENTORY_ANNOTATION: &str = "skiff.dev/gpu-inventory";
-/// Pod annotation: JSON object, container name to list of UUIDs.
-pub const ASSIGNMENT_ANNOTATION: &str = "skiff.dev/gpu-devices";
-
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Device {
-    pub uuid: String,
-    #[serde(default)]
-    pub index: u32,
-    #[serde(default)]
-    pub model: String,
-    #[serde(default, rename = "memoryMiB")]
-    pub memory_mib: u64,
-    /// NUMA node it hangs on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub numa: Option<u32>,
-    #[serde(default = "healthy")]
-    pub healthy: bool,
-}
-
-fn healthy() -> bool {
-    true
-}
+pub use api::devices::{ASSIGNMENT_ANNOTATION, Device, GPU as RESOURCE, INVENTORY_ANNOTATION};
 
 /// What GPUs there are. Asked again at each node status.
 pub trait Inventory: Send + Sync + 'static {
